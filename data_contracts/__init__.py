@@ -1,0 +1,1 @@
+"""What data must look like: Arrow schemas, Great Expectations suites, quarantine."""

@@ -1,0 +1,1 @@
+"""The Prefect flows, their configuration and the command line."""

@@ -1,0 +1,1 @@
+"""Reading annotation exports and merging what several annotators said."""

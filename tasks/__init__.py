@@ -1,0 +1,1 @@
+"""One module per stage: thin Prefect tasks around the library."""
