@@ -1,0 +1,226 @@
+"""The command line: ``longtail demo | retrain | predict | report | rollback``.
+
+Only the standard library is imported here, so that ``longtail --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_PROMOTED, EXIT_ERROR, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
+
+_DESCRIPTION = """\
+Train long-tailed multi-label text classifiers that go live only when they are better.
+
+Drop in an annotation export: longtail checks it, trains a linear model, a BERT with binary
+cross-entropy and a candidate with a distribution-balanced loss, and compares them on a frozen
+test set. Either the candidate goes live, or the old model stays and report.html says why."""
+
+_EXIT_CODES = """\
+exit codes: 0 promoted (or done), 1 error, 2 bad usage, 3 blocked: the old model stays."""
+
+_RETRAIN_EXAMPLES = """\
+examples:
+  longtail retrain --data export.jsonl
+  longtail retrain --data export.csv --set "data.label_separator='|'" --set data.columns.id=key
+  longtail retrain --data week48.parquet --name tickets --config profile.yaml --out runs/week48
+
+Every setting, with its default: docs/reference/configuration.md. --set KEY=VALUE changes one.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    from flows.runtime import prepare_environment
+    from longtail.errors import ConfigError, LongtailError
+
+    prepare_environment()
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except ConfigError as error:
+        print(f"longtail: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except LongtailError as error:
+        print(f"longtail: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("longtail: interrupted; the champion is what it was", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from longtail import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="longtail",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"longtail {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_retrain(commands)
+    _add_predict(commands)
+    _add_report(commands)
+    _add_rollback(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # noqa: SLF001 - its only name
+    name: str,
+    summary: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    description: str | None = None,
+    epilog: str = _EXIT_CODES,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description or summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="what persists between runs: data sets, splits, registry "
+        "(default: $LONGTAIL_STORE, else ./longtail-store)",
+    )
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+    parser = _command(
+        commands,
+        "demo",
+        "run the whole job on Debian's package index and its tags",
+        _demo,
+        description="Read Debian's package index through this machine's apt (no root needed, the\n"
+        "system's lists stay as they are), learn its tags, and suggest tags for packages that\n"
+        "nobody has tagged yet.",
+    )
+    parser.add_argument("--full", action="store_true", help="all tagged packages, not a sample")
+    parser.add_argument("--texts", type=_positive, metavar="N", help="size of the sample")
+    parser.add_argument("--dir", default="demo", metavar="DIR", help="work here (default: ./demo)")
+
+
+def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+    parser = _command(
+        commands,
+        "retrain",
+        "train on an annotation export and promote the candidate if the gate lets it",
+        _retrain,
+        epilog=_RETRAIN_EXAMPLES + "\n" + _EXIT_CODES,
+    )
+    parser.add_argument("--data", metavar="FILE", help="the export: CSV, JSONL or Parquet")
+    parser.add_argument("--config", metavar="FILE", help="settings in YAML")
+    parser.add_argument("--out", metavar="DIR", help="where this run's results go")
+    parser.add_argument("--name", help="the model's name (default: from the file's name)")
+    _add_store(parser)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting"
+    )
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+    parser = _command(
+        commands, "predict", "label texts with the champion", _predict, epilog=_EXIT_CODES
+    )
+    parser.add_argument("--data", required=True, metavar="FILE", help="texts: CSV, JSONL, Parquet")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="predictions: .parquet, .csv or .jsonl (default: beside the data)",
+    )
+    parser.add_argument("--name", help="the model's name (default: the only one in the store)")
+    _add_store(parser)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting"
+    )
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+    parser = _command(commands, "report", "write report.html of a run once more", _report)
+    parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
+
+
+def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+    parser = _command(commands, "rollback", "put the previous champion back", _rollback)
+    parser.add_argument("--name", help="the model's name (default: the only one in the store)")
+    parser.add_argument("--to", type=_positive, metavar="VERSION", help="an older version instead")
+    parser.add_argument("--reason", required=True, help="why; kept in the promotion log")
+    parser.add_argument("--by", help="who decides (default: the user logged in)")
+    _add_store(parser)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from flows.demo import run_demo
+
+    return run_demo(arguments.dir, texts=arguments.texts, full=arguments.full)
+
+
+def _retrain(arguments: argparse.Namespace) -> int:
+    from flows.config import load_config
+    from flows.console import run_retrain
+
+    given = {
+        "data.path": arguments.data,
+        "name": arguments.name,
+        "store": arguments.store,
+        "out": arguments.out,
+    }
+    return run_retrain(load_config(arguments.config, arguments.set, given))
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from flows.config import PredictConfig, load_config
+    from flows.console import run_predict
+
+    given = {
+        "data.path": arguments.data,
+        "name": arguments.name,
+        "store": arguments.store,
+        "out": arguments.out,
+    }
+    return run_predict(load_config(None, arguments.set, given, PredictConfig))
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from flows.console import run_report
+
+    return run_report(arguments.run_directory)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from flows.console import run_rollback
+
+    return run_rollback(
+        name=arguments.name,
+        store=arguments.store,
+        to=arguments.to,
+        by=arguments.by,
+        reason=arguments.reason,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The configuration of each flow: what the form, the profiles and the command line share."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from longtail.config import (
+    DataSettings,
+    EncoderSettings,
+    GatePolicy,
+    GroupSettings,
+    LinearSettings,
+    LossSettings,
+    PublishSettings,
+    Settings,
+    SplitSettings,
+    ThresholdSettings,
+    TrainingSettings,
+)
+from longtail.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound=Settings)
+
+STORE_VARIABLE = "LONGTAIL_STORE"
+DEFAULT_STORE = "longtail-store"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_DATED = re.compile(r"[-_. ]*(19|20)\d\d[-_.]?(w\d\d|\d\d([-_.]?\d\d)?)?$")
+
+
+class DataSource(DataSettings):
+    """The export to read, and how."""
+
+    path: str | None = Field(
+        None,
+        description="File or fsspec URL of the export; without one, the data set is retrained on "
+        "as it is stored.",
+    )
+
+
+class RetrainConfig(Settings):
+    """One retrain, from the export to the verdict."""
+
+    name: str | None = Field(
+        None,
+        description="Name of the model, its data set and its champion. By default the export's "
+        "file name without its date.",
+    )
+    data: DataSource = DataSource()
+    store: str | None = Field(
+        None,
+        description=f"Directory of everything that persists between runs; by default "
+        f"${STORE_VARIABLE}, else ./{DEFAULT_STORE}.",
+    )
+    out: str | None = Field(
+        None, description="Directory of this run's results; by default a new one in the store."
+    )
+    split: SplitSettings = SplitSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    training: TrainingSettings = TrainingSettings()
+    loss: LossSettings = LossSettings()
+    linear: LinearSettings = LinearSettings()
+    thresholds: ThresholdSettings = ThresholdSettings()
+    groups: GroupSettings = GroupSettings()
+    gate: GatePolicy = GatePolicy()
+    publish: PublishSettings = PublishSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is not a name: lower-case letters, digits, '-' and '_', at most 63"
+            )
+        return name
+
+    @property
+    def model_name(self) -> str:
+        """The name given, else the one that the export's file name gives."""
+        if self.name is not None:
+            return self.name
+        if self.data.path is None:
+            raise ConfigError("Neither a name nor data given: say which model, with --name NAME.")
+        return name_of(self.data.path)
+
+    @property
+    def store_directory(self) -> Path:
+        """Where everything that persists is kept."""
+        return store_directory(self.store)
+
+
+class PredictConfig(Settings):
+    """One batch of predictions with the champion."""
+
+    name: str | None = Field(None, description="Name of the model; needed if the store has many.")
+    data: DataSource = DataSource()
+    store: str | None = None
+    out: str | None = Field(None, description="Parquet, CSV or JSONL file to write.")
+    publish: PublishSettings = PublishSettings()
+
+
+def store_directory(store: str | None) -> Path:
+    """The store named, else the one of the environment, else the default."""
+    return Path(store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).resolve()
+
+
+def name_of(path: str) -> str:
+    """A model's name from an export's file name: without extension and trailing date.
+
+    ``exports/Tickets 2026-11-22.csv`` and ``tickets_2026-W48.jsonl`` are both ``tickets``.
+    """
+    stem = Path(path).name.split(".")[0].lower()
+    name = re.sub(r"[^a-z0-9_-]+", "-", _DATED.sub("", stem)).strip("-_")[:63]
+    return name or "model"
+
+
+def load_config(
+    file: str | None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    model: type[ConfigT] = RetrainConfig,
+) -> ConfigT:
+    """A configuration from a YAML file, ``key.path=value`` overrides and direct values.
+
+    Args:
+        file: YAML file; None for the defaults.
+        overrides: such as ``loss.name=focal``; the value is YAML.
+        given: dotted keys to values, None being left out; wins over the rest.
+        model: the configuration's class.
+
+    Raises:
+        ConfigError: a file that cannot be read, an unknown key or a wrong value.
+    """
+    values = _read_yaml(file) if file else {}
+    origin = file or "command line"
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {override}: expected KEY=VALUE, such as loss.name=focal")
+        try:
+            _put(values, key.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML ({error})") from error
+    for key, value in (given or {}).items():
+        if value is not None:
+            _put(values, key, value)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(origin, error)) from error
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); check --config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not YAML ({error})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected keys and values, found a {type(values).__name__}")
+    return values
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    here = values
+    for parent in parents:
+        below = here.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"{key}: {parent} is a value ({below!r}), not a section")
+        here = below
+    here[last] = value
+
+
+def _explain(origin: str, error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"{where}: no such setting; see docs/reference/configuration.md")
+        else:
+            problems.append(f"{where}: {problem['msg']}, found {problem['input']!r}")
+    return f"{origin}: " + "; ".join(problems)

@@ -1,0 +1,25 @@
+"""The environment a command runs in: no telemetry, patient start-up, our logs in Prefect's."""
+
+from __future__ import annotations
+
+import os
+
+_DEFAULTS = {
+    # Nothing is reported to anybody.
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # A cold home needs more than the default 20 s for its first migrations.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "longtail,tasks,data_contracts",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MPLBACKEND": "Agg",
+}
+
+
+def prepare_environment() -> None:
+    """Set what the user has not set; call before Prefect or any heavy package is imported."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,71 @@
+"""What passes between tasks: small frozen handles of paths, fingerprints and counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from longtail.config import Settings
+
+ArmName = Literal["linear", "bce", "candidate", "champion", "best_champion"]
+
+
+class RunHandle(Settings):
+    """One run and where it writes."""
+
+    id: str
+    name: str
+    directory: Path
+    store: Path
+    started_at: str
+
+    @property
+    def model_store(self) -> Path:
+        """What persists of this model between runs."""
+        return self.store / self.name
+
+    @property
+    def cache(self) -> Path:
+        """Activations of frozen layers, shared by all runs and models."""
+        return self.store / "cache" / "activations"
+
+
+class DatasetHandle(Settings):
+    """One version of the data set."""
+
+    directory: Path
+    fingerprint: str
+    version: int
+    n_texts: int
+    n_labels: int
+
+
+class SplitHandle(Settings):
+    """The run's split and label space on disk."""
+
+    directory: Path
+    label_space: Path
+    fingerprint: str
+    train: int
+    validation: int
+    test: int
+
+
+class ArmHandle(Settings):
+    """One scored arm on disk: ``arm.json``, validation and test probabilities, a bundle."""
+
+    arm: ArmName
+    directory: Path
+    loss: str
+    seconds: float
+    bundle: Path | None = None
+    version: int | None = None
+
+
+class ChampionHandle(Settings):
+    """What the registry said of the champion, and the arms that were re-scored from it."""
+
+    state: Literal["none", "scored", "unreadable"]
+    version: int | None = None
+    error: str | None = None
+    arms: tuple[ArmHandle, ...] = ()
