@@ -1,0 +1,67 @@
+"""What every test stands on: no telemetry, no network, a Prefect home of its own.
+
+The environment is set before anything imports Prefect, MLflow or transformers, because all three
+read it once, at import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def _isolate() -> None:
+    home = tempfile.mkdtemp(prefix="longtail-prefect-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ.update(
+        # A stray flow call outside the harness fails at once instead of starting a server.
+        PREFECT_HOME=home,
+        PREFECT_SERVER_EPHEMERAL_ENABLED="false",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_LOGGING_TO_API_ENABLED="false",
+        DO_NOT_TRACK="1",
+        GX_ANALYTICS_ENABLED="false",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        HF_HUB_OFFLINE="1",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        TOKENIZERS_PARALLELISM="false",
+        MPLBACKEND="Agg",
+        # Tiny models are slower on many threads, and xdist's workers share the cores.
+        OMP_NUM_THREADS="1",
+        MKL_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1",
+    )
+    for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE", "MLFLOW_TRACKING_URI"):
+        os.environ.pop(name, None)
+
+
+_isolate()
+
+
+@pytest.fixture(scope="session")
+def prefect_harness() -> Iterator[None]:
+    """A temporary Prefect server and database; takes about 20 s, once per test process."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def tickets() -> Path:
+    """The invented support tickets: JSONL, about 400 texts, 20 long-tailed labels."""
+    return FIXTURES / "tickets.jsonl"
+
+
+@pytest.fixture
+def tickets_week2() -> Path:
+    """Next week's export of the same desk: new tickets, some old ones labelled otherwise."""
+    return FIXTURES / "tickets_week2.jsonl"
