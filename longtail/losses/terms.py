@@ -56,8 +56,7 @@ def rebalance_weight(
         (B, L); 1 for a text without positives, whose r does not exist.
     """
     total = (y * inverse_support).sum(dim=1, keepdim=True)
-    ratio = inverse_support / torch.where(total > 0, total, 1.0)
-    weight = torch.sigmoid((ratio - mu) * beta) + alpha
+    weight = torch.sigmoid((inverse_support / total - mu) * beta) + alpha
     return torch.where(total > 0, weight, 1.0)
 
 
