@@ -128,17 +128,24 @@ class MultiLabelLoss(nn.Module):
             # Before any arithmetic: a NaN there would reach the gradient through 0 · NaN.
             z = torch.where(known, z, 0.0)
         margin = terms.truth_margin(z, positive, self.bias.to(z.dtype), spec.neg_scale)
-        cell = -logsigmoid(margin)
+        log_likelihood = logsigmoid(margin)
         if spec.focal:
-            cell = cell * terms.focal_factor(margin, spec.focal_gamma)
-        if spec.reweighting != "none":
-            cell = cell * self._weight(positive.to(z.dtype), known)
-        of_positives, of_negatives = self._scales()
-        if of_positives != of_negatives:
-            cell = torch.where(positive, cell * of_positives, cell * of_negatives)
-        elif of_positives != 1.0:
-            cell = cell * of_positives
+            log_likelihood = log_likelihood * terms.focal_factor(margin, spec.focal_gamma)
+        cell = log_likelihood * -self._scale(z, positive, known)
         return cell if known is None else torch.where(known, cell, 0.0)
+
+    def _scale(self, z: Tensor, positive: Tensor, known: Tensor | None) -> float | Tensor:
+        """What a cell is multiplied by and no gradient flows through: α_t, 1/λ and the weight."""
+        spec = self.spec
+        alpha = (spec.focal_alpha, 1.0 - spec.focal_alpha) if spec.focal else (1.0, 1.0)
+        of_positives = alpha[0]
+        of_negatives = alpha[1] / (spec.neg_scale if spec.negatives_divided else 1.0)
+        scale: float | Tensor = of_positives
+        if of_positives != of_negatives:
+            scale = terms.by_truth(positive, of_positives, of_negatives, like=z)
+        if spec.reweighting != "none":
+            scale = self._weight(positive.to(z.dtype), known) * scale
+        return scale
 
     def _weight(self, y: Tensor, known: Tensor | None) -> Tensor:
         """Weights of the cells, broadcastable to (B, L)."""
@@ -159,12 +166,6 @@ class MultiLabelLoss(nn.Module):
         if spec.weight_norm == "by_batch":
             return terms.normalise_by_batch(weight.expand_as(y), known)
         return weight
-
-    def _scales(self) -> tuple[float, float]:
-        """Constant factors of positives and of negatives: α_t, and 1/λ for negatives."""
-        spec = self.spec
-        alpha = (spec.focal_alpha, 1.0 - spec.focal_alpha) if spec.focal else (1.0, 1.0)
-        return alpha[0], alpha[1] / (spec.neg_scale if spec.negatives_divided else 1.0)
 
     def _check_shapes(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> None:
         shapes = {logits.shape, targets.shape} | ({known.shape} if known is not None else set())

@@ -16,11 +16,19 @@ from torch.nn.functional import logsigmoid, pad
 from longtail.losses.spec import ClassBalanceMode
 
 
+def by_truth(positive: Tensor, of_positives: float, of_negatives: float, like: Tensor) -> Tensor:
+    """One number for positives and one for negatives; the shape of ``positive``, type of ``like``.
+
+    ``torch.where`` on two Python numbers would round them to float32.
+    """
+    return torch.where(positive, like.new_full((), of_positives), like.new_full((), of_negatives))
+
+
 def truth_margin(logits: Tensor, positive: Tensor, bias: Tensor, neg_scale: float) -> Tensor:
     """Log-odds that the adjusted logit gives to the truth: z + b, or −λ(z + b) for negatives.
 
     Negative-tolerant regularisation, Wu et al. (ECCV 2020): the bias starts each label at its
-    prior, the scale lets a negative that is far enough on its side alone.
+    prior, the scale leaves a negative alone once it is far enough on its side.
 
     Args:
         logits: (B, L), unchanged.
@@ -28,8 +36,7 @@ def truth_margin(logits: Tensor, positive: Tensor, bias: Tensor, neg_scale: floa
         bias: b of each label, (L,).
         neg_scale: λ.
     """
-    shifted = logits + bias
-    return torch.where(positive, shifted, shifted * -neg_scale)
+    return (logits + bias) * by_truth(positive, 1.0, -neg_scale, like=logits)
 
 
 def focal_factor(margin: Tensor, gamma: float) -> Tensor:
