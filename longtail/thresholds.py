@@ -1,0 +1,229 @@
+"""Thresholds that turn probabilities into labels, fitted on validation only.
+
+A label is given where p > t, compared in float64. Of cuts that are equally good the highest is
+taken. Unknown cells are left out of every count. What each policy is for is told in
+``docs/reference/thresholds.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from longtail.config import GROUPS, Group, ThresholdSettings
+from longtail.cuts import Known, Labels, Probabilities, Scores, f1, jointly_best, ratio
+from longtail.labels import LabelGroups
+
+GRID: NDArray[np.float64] = np.arange(5, 65) / 100.0
+"""The article's cuts, 0.05 to 0.64 in steps of 0.01."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """One threshold per label, whatever the policy.
+
+    Attributes:
+        values: (L,), float64; label j is given where p > values[j].
+        policy: how they were fitted.
+        by_group: the cut of each label group, groups without labels included.
+        fallbacks: groups that could not have a cut of their own, and why.
+        validation_micro_f1: overall micro-F1 on the data they were fitted on, hence optimistic.
+    """
+
+    values: NDArray[np.float64]
+    policy: str
+    by_group: Mapping[Group, float]
+    fallbacks: Mapping[Group, str]
+    validation_micro_f1: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "policy": self.policy,
+            "by_group": dict(self.by_group),
+            "fallbacks": dict(self.fallbacks),
+            "validation_micro_f1": self.validation_micro_f1,
+            "values": self.values.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Thresholds:
+        """Back from :meth:`to_json`."""
+        return cls(
+            values=np.asarray(value["values"], dtype=np.float64),
+            policy=value["policy"],
+            by_group=dict(value["by_group"]),
+            fallbacks=dict(value["fallbacks"]),
+            validation_micro_f1=value["validation_micro_f1"],
+        )
+
+
+def fit_thresholds(
+    y: sp.csr_array,
+    probabilities: Probabilities,
+    groups: LabelGroups,
+    settings: ThresholdSettings,
+    known: Known = None,
+) -> Thresholds:
+    """Fit the thresholds of one arm on validation data.
+
+    A group without a validation positive has nothing to be fitted on and takes the global cut;
+    ``fallbacks`` says so.
+
+    Args:
+        y: labels (n, L).
+        probabilities: (n, L), in [0, 1].
+        groups: HEAD, MEDIUM and TAIL of the L labels.
+        settings: the policy.
+        known: bool (n, L), False where it is not known whether the label holds.
+
+    Raises:
+        DataError: a probability is NaN or outside [0, 1].
+        ValueError: the shapes do not fit.
+    """
+    scores = Scores.of(y, probabilities, known)
+    parts = {
+        group: _scores_of_columns(y, probabilities, known, groups.columns(group))
+        for group in GROUPS
+    }
+    by_group, fallbacks = _POLICIES[settings.policy](scores, parts)
+    counts = [parts[group].at(cut) for group, cut in by_group.items()]
+    true_positives, given = (np.sum(column) for column in zip(*counts, strict=True))
+    return Thresholds(
+        values=np.asarray([by_group[group] for group in groups.of_label], dtype=np.float64),
+        policy=settings.policy,
+        by_group=by_group,
+        fallbacks=fallbacks,
+        validation_micro_f1=float(f1(true_positives, given, len(scores.of_positives))),
+    )
+
+
+def best_global_threshold(
+    y: Labels, probabilities: Probabilities, known: Known = None
+) -> tuple[float, float]:
+    """The cut that maximises micro-F1, over all distinct scores, by one sort.
+
+    Args:
+        y: labels (n, L), sparse or dense.
+        probabilities: (n, L), in [0, 1].
+        known: bool (n, L) or None.
+
+    Returns:
+        The cut and its micro-F1. Without a positive, the cut that gives nothing (1.0) and 0. A
+        cut below 0 gives every label: the best there is where a positive has the score 0.
+
+    Raises:
+        DataError: a probability is NaN or outside [0, 1].
+        ValueError: the shapes do not fit.
+    """
+    return Scores.of(y, probabilities, known).cuts().best()
+
+
+def decide(probabilities: Probabilities, values: ArrayLike) -> NDArray[np.bool_]:
+    """Labels given: p > t, compared in float64.
+
+    A cut between two neighbouring float32 numbers is neither of them: in float32 it would be
+    rounded onto one of the two and might no longer separate them.
+
+    Args:
+        probabilities: (n, L), any floating type.
+        values: thresholds, (L,) or one number.
+
+    Returns:
+        bool (n, L).
+    """
+    decided: NDArray[np.bool_] = probabilities > np.asarray(values, dtype=np.float64)
+    return decided
+
+
+def threshold_curve(
+    y: Labels,
+    probabilities: Probabilities,
+    points: int | Sequence[float] = 99,
+    known: Known = None,
+) -> dict[str, list[float]]:
+    """Micro precision, recall and F1 against one global threshold.
+
+    Args:
+        y: labels (n, L).
+        probabilities: (n, L), in [0, 1].
+        points: thresholds, or how many of them, evenly spaced inside (0, 1).
+        known: bool (n, L) or None.
+
+    Returns:
+        Lists ``threshold``, ``micro_precision``, ``micro_recall`` and ``micro_f1`` of one length;
+        a 0/0 is 0.
+    """
+    if isinstance(points, int):
+        points = np.linspace(0.0, 1.0, points + 2)[1:-1].tolist()
+    cuts = np.asarray(points, dtype=np.float64)
+    scores = Scores.of(y, probabilities, known)
+    true_positives, given = scores.at(cuts)
+    positives = np.full_like(given, len(scores.of_positives))
+    return {
+        "threshold": cuts.tolist(),
+        "micro_precision": ratio(true_positives, given).tolist(),
+        "micro_recall": ratio(true_positives, positives).tolist(),
+        "micro_f1": scores.f1_at(cuts).tolist(),
+    }
+
+
+_ByGroup = dict[Group, float]
+_Fallbacks = dict[Group, str]
+_Parts = Mapping[Group, Scores]
+
+
+def _fit_global(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+    return dict.fromkeys(parts, scores.cuts().best()[0]), {}
+
+
+def _fit_grid(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+    downwards = GRID[::-1]
+    best = float(downwards[np.argmax(scores.f1_at(downwards))])
+    return dict.fromkeys(parts, best), {}
+
+
+def _fit_group(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+    fallbacks = _without_positives(parts)
+    cuts = {
+        group: (scores if group in fallbacks else part).cuts().best()[0]
+        for group, part in parts.items()
+    }
+    return cuts, fallbacks
+
+
+def _fit_group_joint(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+    fallbacks = _without_positives(parts)
+    overall = scores.cuts().best()[0]
+    fitted = [group for group in parts if group not in fallbacks]
+    given = sum(int(parts[group].at(overall)[1]) for group in fallbacks)
+    best = jointly_best([parts[group].cuts() for group in fitted], given)
+    return dict.fromkeys(parts, overall) | dict(zip(fitted, best, strict=True)), fallbacks
+
+
+_POLICIES: dict[str, Callable[[Scores, _Parts], tuple[_ByGroup, _Fallbacks]]] = {
+    "global": _fit_global,
+    "grid": _fit_grid,
+    "group": _fit_group,
+    "group_joint": _fit_group_joint,
+}
+
+
+def _without_positives(parts: _Parts) -> _Fallbacks:
+    return {
+        group: "no validation positives: the global cut is used"
+        for group, part in parts.items()
+        if len(part.of_positives) == 0
+    }
+
+
+def _scores_of_columns(
+    y: sp.csr_array, probabilities: Probabilities, known: Known, columns: NDArray[np.int64]
+) -> Scores:
+    part = known[:, columns] if known is not None else None
+    return Scores.of(y[:, columns], probabilities[:, columns], part)
