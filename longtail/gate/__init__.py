@@ -1,0 +1,21 @@
+"""The gate: a pure function from evaluations and a policy to a verdict.
+
+It fails closed: whatever cannot be checked counts as failed, and only a verdict whose blocking
+rules have all passed promotes. docs/reference/gate.md lists the rules.
+"""
+
+from __future__ import annotations
+
+from longtail.gate.decision import decide
+from longtail.gate.inputs import GateInputs, LeakCheck
+from longtail.gate.verdict import Override, RuleResult, Verdict, override
+
+__all__ = [
+    "GateInputs",
+    "LeakCheck",
+    "Override",
+    "RuleResult",
+    "Verdict",
+    "decide",
+    "override",
+]

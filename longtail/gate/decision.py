@@ -1,0 +1,115 @@
+"""From inputs and policy to the verdict: check every rule, fail closed, say why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from longtail import storage
+from longtail.config import GatePolicy
+from longtail.gate.comparisons import Comparison, compare_all
+from longtail.gate.inputs import BASELINE, GateInputs, UncheckedError
+from longtail.gate.integrity import integrity_rules
+from longtail.gate.rules import Comparisons, Finding, Rule, comparison_rules, floor_rules
+from longtail.gate.verdict import RuleResult, Verdict, all_passed
+
+
+def decide(inputs: GateInputs, policy: GatePolicy) -> Verdict:
+    """Decide whether the candidate may be published.
+
+    Equal inputs and policies give equal verdicts, on any machine.
+
+    Args:
+        inputs: evaluations of all arms on one test set, and what is known about them.
+        policy: the rules as data.
+    """
+    comparisons = _compare(inputs, policy)
+    rules = [
+        *integrity_rules(inputs, policy),
+        *_built("comparisons", partial(comparison_rules, comparisons, inputs, policy)),
+        *_built("floors", partial(floor_rules, inputs, policy)),
+    ]
+    results = tuple(check_rule(rule) for rule in rules)
+    promoted = all_passed(results)
+    first = _first_release(inputs, results)
+    baseline = comparisons.get(BASELINE)
+    won, lost = (baseline.won, baseline.lost) if isinstance(baseline, Comparison) else ((), ())
+    return Verdict(
+        decision="promote" if promoted else "block",
+        first_release=first,
+        champion_mode=policy.champion_mode,
+        reasons=_reasons(rules, results, promoted=promoted, first=first),
+        looks=inputs.looks if isinstance(inputs.looks, int) else 0,
+        rules=results,
+        labels_won=won,
+        labels_lost=lost,
+        policy=storage.finite(policy.model_dump(mode="json")),
+        arms=_versions(inputs),
+    )
+
+
+def check_rule(rule: Rule) -> RuleResult:
+    """Check one rule; whatever goes wrong in it, it has failed and says why."""
+    try:
+        found = rule.check()
+    except UncheckedError as reason:
+        found = Finding(False, f"Could not be checked: {reason}.")
+    except Exception as error:  # noqa: BLE001 - a rule that crashes must block, not the run
+        found = Finding(False, f"Could not be checked: {type(error).__name__}: {error}.")
+    numbers = (n for n in (found.value, found.threshold) if n is not None)
+    if not all(math.isfinite(n) for n in numbers):
+        found = Finding(False, f"{found.detail} Not a finite number, so not checked.")
+    return RuleResult(
+        name=rule.name,
+        passed=bool(found.passed),
+        severity=rule.severity,
+        value=found.value,
+        threshold=found.threshold,
+        detail=found.detail,
+    )
+
+
+def _compare(inputs: GateInputs, policy: GatePolicy) -> Comparisons:
+    try:
+        return compare_all(inputs, policy)
+    except Exception as error:  # noqa: BLE001 - the rules that needed it fail with the reason
+        return {BASELINE: error}
+
+
+def _built(family: str, build: Callable[[], list[Rule]]) -> list[Rule]:
+    """The rules of a family; if they cannot even be listed, one that fails with the reason."""
+    try:
+        return build()
+    except Exception as error:  # noqa: BLE001 - as above
+
+        def fail(reason: Exception = error) -> Finding:
+            raise reason
+
+        return [Rule(family, "block", fail)]
+
+
+def _first_release(inputs: GateInputs, results: Sequence[RuleResult]) -> bool:
+    known = [result.passed for result in results if result.name == "champion_known"]
+    return inputs.champion_state == "none" and all(known)
+
+
+def _reasons(
+    rules: Sequence[Rule], results: Sequence[RuleResult], *, promoted: bool, first: bool
+) -> tuple[str, ...]:
+    pairs = list(zip(rules, results, strict=True))
+    said = [result.detail for rule, result in pairs if result.name == "champion_known" and first]
+    if promoted:
+        said += [
+            result.detail for rule, result in pairs if rule.headline and result.severity == "block"
+        ]
+    else:
+        said += [r.detail for r in results if r.severity == "block" and not r.passed]
+    said += [f"Warning: {r.detail}" for r in results if r.severity == "warn" and not r.passed]
+    return tuple(dict.fromkeys(said))
+
+
+def _versions(inputs: GateInputs) -> dict[str, str]:
+    arms = {**(inputs.arms or {}), **(inputs.references or {})}
+    prints = {name: arm.fingerprint for name, arm in arms.items() if arm is not None}
+    return {**prints, **{name: str(version) for name, version in (inputs.versions or {}).items()}}

@@ -1,0 +1,219 @@
+"""The rules that weigh the candidate: against BCE, the champions, the linear arm, the floors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from longtail.config import GatePolicy
+from longtail.gate.comparisons import Comparison
+from longtail.gate.inputs import (
+    BASELINE,
+    CANDIDATE,
+    LINEAR,
+    GateInputs,
+    UncheckedError,
+    references_to_judge,
+    title,
+    usable,
+)
+from longtail.gate.verdict import Severity
+from longtail.significance import Gain, sign_test
+from longtail.summaries import OVERALL
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; the fields are those of :class:`longtail.gate.RuleResult`."""
+
+    passed: bool
+    detail: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule still to be checked. ``headline`` rules give the reasons of a promotion."""
+
+    name: str
+    severity: Severity
+    check: Callable[[], Finding]
+    headline: bool = False
+
+
+Comparisons = Mapping[str, Comparison | Exception]
+
+
+def comparison_rules(
+    comparisons: Comparisons, inputs: GateInputs, policy: GatePolicy
+) -> list[Rule]:
+    """The rules against BCE, the champions and the linear arm."""
+    rules = _baseline_rules(comparisons, policy)
+    for name in references_to_judge(inputs):
+        rules += _reference_rules(comparisons, name, policy)
+    if policy.linear != "off":
+        check = partial(_linear, comparisons, policy)
+        rules.append(Rule("linear_micro_f1", policy.linear, check, headline=True))
+    rules.append(Rule("original_cohort_micro_f1", "info", partial(_original_cohort, inputs)))
+    return rules
+
+
+def floor_rules(inputs: GateInputs, policy: GatePolicy) -> list[Rule]:
+    """One rule per absolute floor of the policy."""
+    return [
+        Rule(f"floor_{metric}", "block", partial(_floor, inputs, metric, floor))
+        for metric, floor in policy.floors.items()
+    ]
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, signed; never rounded to a false zero."""
+    found = 100 * share
+    if found == 0:
+        return "0 pt"
+    return f"{found:+.2f} pt" if abs(found) >= 0.005 else f"{found:+.1g} pt"
+
+
+def percent(share: float) -> str:
+    """A confidence such as 0.95 as '95 %'."""
+    return f"{100 * share:g} %"
+
+
+def _baseline_rules(comparisons: Comparisons, policy: GatePolicy) -> list[Rule]:
+    bce = partial(_of, comparisons, BASELINE)
+    return [
+        Rule("bce_micro_f1", "block", lambda: _beats(bce(), policy), headline=True),
+        Rule("bce_label_coverage", "block", lambda: _covers_more(bce()), headline=True),
+        Rule("bce_labels_won_lost", "info", lambda: _won_lost(bce())),
+        Rule("bce_label_coverage_two", "info", lambda: _covers_twice(bce())),
+    ]
+
+
+def _reference_rules(comparisons: Comparisons, name: str, policy: GatePolicy) -> list[Rule]:
+    against = partial(_of, comparisons, name)
+    rules = [
+        Rule(f"{name}_micro_f1", "block", lambda: _holds(against(), policy), headline=True),
+        Rule(f"{name}_label_coverage", "block", lambda: _keeps(against()), headline=True),
+    ]
+    measured = comparisons.get(name)
+    # Without a comparison nobody knows the slices: one rule then fails for all of them.
+    slices: Iterable[str] = measured.groups if isinstance(measured, Comparison) else ("groups",)
+    for part in slices:
+        check = partial(_group_holds, against, part, policy)
+        rules.append(Rule(f"{name}_group_f1:{part}", "block", check))
+    return rules
+
+
+def _of(comparisons: Comparisons, name: str) -> Comparison:
+    found = comparisons.get(name)
+    if found is None:
+        raise UncheckedError(f"{title(name)} was not compared with the candidate")
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _beats(comparison: Comparison, policy: GatePolicy) -> Finding:
+    return _bounded("Micro-F1", comparison, comparison.overall, policy.min_gain, policy)
+
+
+def _holds(comparison: Comparison, policy: GatePolicy) -> Finding:
+    needed = 0.0 if policy.champion_mode == "improve" else -policy.refresh_margin
+    what = f"Micro-F1 ({policy.champion_mode})"
+    return _bounded(what, comparison, comparison.overall, needed, policy)
+
+
+def _group_holds(against: Callable[[], Comparison], part: str, policy: GatePolicy) -> Finding:
+    comparison = against()
+    what = f"F1 within {part.replace('+', ' and ')}"
+    return _bounded(what, comparison, comparison.groups[part], -policy.group_margin, policy)
+
+
+def _linear(comparisons: Comparisons, policy: GatePolicy) -> Finding:
+    comparison = _of(comparisons, LINEAR)
+    return _bounded("Micro-F1", comparison, comparison.overall, -policy.linear_margin, policy)
+
+
+def _bounded(
+    what: str, comparison: Comparison, gain: Gain, needed: float, policy: GatePolicy
+) -> Finding:
+    """Whether the gain's lower bound is above what is needed."""
+    level = percent(policy.confidence)
+    low, high = (points(end) for end in gain.interval)
+    detail = (
+        f"{what} {gain.value_a:.3f} against {gain.value_b:.3f} of {title(comparison.opponent)}"
+        f"{_on_shared(comparison)}: gain {points(gain.gain)} ({level} interval {low} to {high}); "
+        f"its one-sided {level} lower bound is {points(gain.lower)}, needed above {points(needed)}."
+    )
+    return Finding(gain.lower > needed, detail, gain.lower, needed)
+
+
+def _on_shared(comparison: Comparison) -> str:
+    if comparison.shared == comparison.labels:
+        return ""
+    return f", on the {comparison.shared:,} of {comparison.labels:,} labels that both know"
+
+
+def _covers_more(comparison: Comparison) -> Finding:
+    ours, theirs = comparison.recognised
+    complete = 0 < comparison.with_positives == ours
+    detail = _coverage_sentence(comparison, comparison.recognised, "recognised (F1 > 0)")
+    needed = " More are needed, or all of them." if ours < comparison.with_positives else ""
+    return Finding(ours > theirs or complete, detail + needed, ours, theirs)
+
+
+def _covers_twice(comparison: Comparison) -> Finding:
+    pair = comparison.recognised_twice
+    detail = _coverage_sentence(comparison, pair, "found at least twice")
+    return Finding(pair[0] >= pair[1], detail, *pair)
+
+
+def _keeps(comparison: Comparison) -> Finding:
+    ours, theirs = comparison.recognised
+    detail = _coverage_sentence(comparison, comparison.recognised, "recognised (F1 > 0)")
+    return Finding(ours >= theirs, detail + " Fewer are not allowed.", ours, theirs)
+
+
+def _coverage_sentence(comparison: Comparison, pair: tuple[int, int], how: str) -> str:
+    return (
+        f"{pair[0]:,} of {comparison.with_positives:,} labels with test positives are {how}, "
+        f"{pair[1]:,} by {title(comparison.opponent)}{_on_shared(comparison)}."
+    )
+
+
+def _won_lost(comparison: Comparison) -> Finding:
+    won, lost = len(comparison.won), len(comparison.lost)
+    p = sign_test(won, lost)
+    detail = (
+        f"{won:,} labels won and {lost:,} lost against {title(comparison.opponent)}; by even "
+        f"chance a difference like this has p = {p:.3g} (sign test)."
+    )
+    return Finding(won >= lost, detail, p)
+
+
+def _original_cohort(inputs: GateInputs) -> Finding:
+    """The test set grows; the texts that were there from the start are the ones most looked at."""
+    texts = int((inputs.test.cohort == 0).sum())
+    if texts == 0:
+        raise UncheckedError("no test text belongs to the original cohort")
+    ours, theirs = (
+        usable(inputs, name).original_cohort["micro_f1"] for name in (CANDIDATE, BASELINE)
+    )
+    detail = (
+        f"On the {texts:,} texts of the original test cohort, of {len(inputs.test.ids):,}: "
+        f"micro-F1 {ours:.3f} against {theirs:.3f} of {title(BASELINE)}."
+    )
+    return Finding(ours > theirs, detail, ours, theirs)
+
+
+def _floor(inputs: GateInputs, metric: str, floor: float) -> Finding:
+    if metric not in OVERALL or metric == "hamming_loss":
+        known = ", ".join(name for name in OVERALL if name != "hamming_loss")
+        raise UncheckedError(f"there is no floor on {metric!r}; the metrics with one are: {known}")
+    value = usable(inputs, CANDIDATE).overall[metric]
+    return Finding(
+        value >= floor, f"The candidate's {metric} is {value:.4g}, at least {floor:.4g} is needed.",
+        value, floor,
+    )  # fmt: skip

@@ -1,0 +1,147 @@
+"""The verdict as data: what was decided, by which rules, and who overrode it."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from longtail.errors import ConfigError
+
+Severity = Literal["block", "warn", "info"]
+CANDIDATE_RULE = "candidate_scored"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuleResult(_Record):
+    """One rule with its number.
+
+    Attributes:
+        name: docs/reference/gate.md says what each name compares.
+        passed: a rule that could not be checked has not passed.
+        severity: only ``block`` decides; ``warn`` is said aloud, ``info`` is shown.
+        value: what was measured, F1 and shares in [0, 1]; None where there is no number.
+        threshold: what it was measured against.
+        detail: the sentence for people.
+    """
+
+    name: str = Field(min_length=1)
+    passed: bool
+    severity: Severity
+    value: float | None
+    threshold: float | None
+    detail: str
+
+    @field_validator("value", "threshold")
+    @classmethod
+    def _no_nan_in_json(cls, value: float | None) -> float | None:
+        return value if value is not None and math.isfinite(value) else None
+
+
+class Override(_Record):
+    """Who let a blocked candidate pass, why and when."""
+
+    by: str
+    reason: str
+    at: AwareDatetime
+
+    @field_validator("by", "reason")
+    @classmethod
+    def _says_something(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("must not be empty")
+        return text.strip()
+
+
+class Verdict(_Record):
+    """PROMOTE or BLOCK, with everything that led to it; the content of ``verdict.json``.
+
+    It cannot be built to say ``promote`` unless there are blocking rules and all of them passed,
+    or a person overrode them.
+
+    Attributes:
+        decision: what happens to the candidate.
+        first_release: the registry was read and holds no champion.
+        champion_mode: whether the champion had to be beaten or only matched.
+        reasons: sentences for people: what decided, then warnings.
+        looks: how often this test set has been used for a verdict, this time included.
+        rules: every rule, in the order of the page.
+        labels_won: labels the candidate recognises and the BCE baseline does not.
+        labels_lost: the reverse.
+        override: set when a person overrode a BLOCK.
+        policy: the :class:`longtail.config.GatePolicy` as it was, kept as plain data so that an
+            old verdict stays readable when the policy grows.
+        arms: version or fingerprint of each arm.
+    """
+
+    decision: Literal["promote", "block"]
+    first_release: bool
+    champion_mode: Literal["refresh", "improve"]
+    reasons: tuple[str, ...]
+    looks: int
+    rules: tuple[RuleResult, ...]
+    labels_won: tuple[str, ...] = ()
+    labels_lost: tuple[str, ...] = ()
+    override: Override | None = None
+    policy: dict[str, Any]
+    arms: dict[str, str]
+
+    @model_validator(mode="after")
+    def _promotes_only_what_passed(self) -> Verdict:
+        if self.decision == "promote" and self.override is None and not all_passed(self.rules):
+            raise ValueError("a verdict with a failed rule, or without rules, cannot promote")
+        if self.override is not None and (self.decision == "block" or all_passed(self.rules)):
+            raise ValueError("an override turns a block into a promotion, nothing else")
+        return self
+
+    @property
+    def failed(self) -> tuple[RuleResult, ...]:
+        """The blocking rules that did not pass."""
+        return tuple(r for r in self.rules if r.severity == "block" and not r.passed)
+
+    @property
+    def warnings(self) -> tuple[RuleResult, ...]:
+        """The warning rules that did not pass."""
+        return tuple(r for r in self.rules if r.severity == "warn" and not r.passed)
+
+
+def all_passed(rules: tuple[RuleResult, ...]) -> bool:
+    """Whether there are blocking rules and every one of them passed."""
+    blocking = [rule.passed for rule in rules if rule.severity == "block"]
+    return bool(blocking) and all(blocking)
+
+
+def override(verdict: Verdict, by: str, reason: str, at: datetime) -> Verdict:
+    """Let a blocked candidate pass in a person's name; the rules stay as they fell.
+
+    Args:
+        verdict: a BLOCK.
+        by: who takes the decision.
+        reason: why, in words.
+        at: when, with a time zone.
+
+    Raises:
+        ConfigError: the verdict is no BLOCK, name or reason is empty, the time has no zone, or
+            there is no sound candidate: one that was not scored, or whose probabilities are not
+            numbers, cannot be published whoever asks.
+    """
+    if verdict.decision != "block":
+        raise ConfigError("only a BLOCK can be overridden; this verdict already says promote")
+    if not (by.strip() and reason.strip()):
+        raise ConfigError("an override needs the name of a person and a reason; both stay for ever")
+    if at.tzinfo is None:
+        raise ConfigError(f"the override's time {at.isoformat()} needs a time zone")
+    sound = [rule.passed for rule in verdict.rules if rule.name == CANDIDATE_RULE]
+    if not (sound and all(sound)):
+        raise ConfigError(
+            f"rule {CANDIDATE_RULE} failed, so there is no sound model to publish; train again"
+        )
+    record = Override(by=by, reason=reason, at=at)
+    spoken = f"Promoted by {record.by} against the gate, {at:%Y-%m-%d}: {record.reason}"
+    changed = {"decision": "promote", "override": record, "reasons": (spoken, *verdict.reasons)}
+    return Verdict.model_validate({**dict(verdict), **changed})
