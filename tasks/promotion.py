@@ -37,10 +37,15 @@ class StaleChampionError(StoreError):
     """The champion is no longer the one that the verdict, or the person, decided about."""
 
 
-class AliasRegistry(Protocol):
+class ModelRegistry(Protocol):
     """What the protocol asks of a registry; :class:`tasks.registry.Registry` has it."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    def register(self, bundle: Path, run_id: str | None, tags: Mapping[str, Any]) -> Version:
+        """Upload a bundle and make a version of it."""
 
     def aliased(self, alias: Alias) -> Version | None:
         """The version that an alias points to."""
@@ -102,7 +107,7 @@ class Promotions:
         after: called after each step of the protocol.
     """
 
-    registry: AliasRegistry
+    registry: ModelRegistry
     directory: Path
     after: Callable[[Step], None] = _no_step
 

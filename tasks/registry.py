@@ -142,9 +142,7 @@ class Registry:
             client.log_artifacts(run_id, str(bundle), BUNDLE)
             source = f"{client.get_run(run_id).info.artifact_uri}/{BUNDLE}"
             every = {**_texts(tags), BUNDLE_TAG: digest}
-            return _version(
-                client.create_model_version(self.name, source, run_id, tags=every)  # type: ignore[no-untyped-call]
-            )
+            return _version(client.create_model_version(self.name, source, run_id, tags=every))
 
     def move_alias(self, alias: Alias, number: int) -> None:
         """Point an alias to a version: one transaction of the registry's database.

@@ -1,0 +1,144 @@
+"""From a passing verdict and a passed serve check to a live champion."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from longtail import storage
+from longtail.config import PublishSettings
+from longtail.errors import LongtailError
+from longtail.gate.verdict import Verdict
+from tasks.mlflow_store import MlflowStore
+from tasks.promotion import Promotion, Promotions, timestamp
+from tasks.registry import MICRO_F1_TAG, Registry
+
+if TYPE_CHECKING:
+    from longtail.serve_check import ServeCheck
+
+
+class NotPublishableError(LongtailError):
+    """Publishing was asked for without what it takes: verdict, serve check, known champion."""
+
+
+def open_promotions(settings: PublishSettings, store: Path, name: str) -> Promotions:
+    """The champion of a model and how it changes, as the settings say where.
+
+    Args:
+        settings: which MLflow.
+        store: directory of everything that persists.
+        name: of the model.
+    """
+    return Promotions(Registry(MlflowStore.of(settings, store), name), store / name)
+
+
+def publish(
+    promotions: Promotions,
+    bundle: Path,
+    verdict: Verdict,
+    serve: ServeCheck,
+    *,
+    by: str,
+    micro_f1: float | None,
+    run_id: str | None = None,
+    tags: Mapping[str, Any] | None = None,
+    at: dt.datetime | None = None,
+) -> Promotion:
+    """Register a bundle and make it the champion.
+
+    Args:
+        promotions: of the model; its registry gets the bundle.
+        bundle: the candidate's bundle, a committed directory.
+        verdict: says promote; checked again here.
+        serve: of this bundle in a fresh process; must have passed, whoever overrode the verdict.
+        by: who or what publishes, such as the flow run's name.
+        micro_f1: of the candidate on the test set, in [0, 1].
+        run_id: the MLflow run that the retrain was logged to.
+        tags: more tags for the version.
+        at: when; now by default.
+
+    Returns:
+        The entry of the promotion log.
+
+    Raises:
+        NotPublishableError: the verdict does not promote, or the serve check did not pass.
+        StaleChampionError: the champion is no longer the one the verdict is about.
+        StoreError: the registry cannot be used.
+    """
+    _check_verdict(verdict)
+    _check_serve(serve)
+    against = judged_against(verdict)
+    version = promotions.registry.register(
+        bundle,
+        run_id,
+        {
+            **(tags or {}),
+            MICRO_F1_TAG: micro_f1,
+            "longtail.decision": verdict.decision,
+            "longtail.against": "none" if against is None else against,
+            "longtail.rules_sha256": rules_fingerprint(verdict),
+            "longtail.override_by": verdict.override.by if verdict.override else None,
+        },
+    )
+    entry = Promotion(
+        kind="promote",
+        at=timestamp(at),
+        by=by,
+        from_version=against,
+        to_version=version.number,
+        run_id=version.run_id,
+        micro_f1=micro_f1,
+        decision=verdict.decision,
+        reasons=verdict.reasons,
+        rules=rules_fingerprint(verdict),
+        override=verdict.override.model_dump(mode="json") if verdict.override else None,
+    )
+    return promotions.promote(version, entry)
+
+
+def judged_against(verdict: Verdict) -> int | None:
+    """The version of the champion that the verdict is about, None at a first release.
+
+    Raises:
+        NotPublishableError: the verdict knows of a champion, but not which.
+    """
+    if verdict.first_release:
+        return None
+    try:
+        return int(verdict.arms["champion"])
+    except (KeyError, ValueError) as error:
+        raise NotPublishableError(
+            "The verdict does not say which version the champion was, so nobody can tell whether "
+            "it still is; retrain when the registry can be read"
+        ) from error
+
+
+def rules_fingerprint(verdict: Verdict) -> str:
+    """SHA-256 over the verdict's policy and rules with all their numbers."""
+    return storage.fingerprint(
+        [rule.model_dump(mode="json") for rule in verdict.rules], verdict.policy
+    )
+
+
+def _check_verdict(verdict: Verdict) -> None:
+    try:
+        # Built anew: a copy with other values is not validated by pydantic.
+        checked = Verdict.model_validate(verdict.model_dump(mode="json"))
+    except ValidationError as error:
+        raise NotPublishableError(f"The verdict contradicts itself: {error}") from error
+    if checked.decision != "promote":
+        why = "; ".join(checked.reasons) or "no reason given"
+        raise NotPublishableError(f"The verdict is {checked.decision}, not promote: {why}")
+
+
+def _check_serve(serve: ServeCheck) -> None:
+    if serve.passed is not True or serve.n < 1 or not math.isfinite(serve.largest_difference):
+        raise NotPublishableError(
+            f"The bundle failed the check in a fresh process: {serve.n} texts, largest difference "
+            f"of a probability {serve.largest_difference:g}"
+        )
