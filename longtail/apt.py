@@ -114,7 +114,9 @@ def fetch(
         trouble = _update(root, private, run)
         if files := _index_files(private, run):
             if trouble:
-                logger.warning("apt could not download every list, so what it has is read: %s", trouble)
+                logger.warning(
+                    "apt could not download every list, so what it has is read: %s", trouble
+                )
             return Lists(files, "older" if trouble else "downloaded", trouble)
     if files := _index_files(["apt-get", "-c", str(root / "apt.conf")], run):
         logger.warning(
