@@ -35,6 +35,29 @@ class Measured:
     step: int = 0
 
 
+def tracked_run(store: MlflowStore, name: str, run_id: str) -> str:
+    """The id of the MLflow run of a retrain, which is made when there is none yet.
+
+    A version that is published before the report is written belongs to this run.
+
+    Args:
+        store: the MLflow back end.
+        name: of the model, and so of the experiment.
+        run_id: of the retrain; the MLflow run is named so.
+
+    Raises:
+        StoreError: MLflow cannot be written to.
+    """
+    client = store.client()
+    experiment = store.experiment(client, name)
+    with store.reading(f"given the run {run_id} of {name}"):
+        found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        made = client.create_run(experiment, run_name=run_id, tags={RUN_TAG: run_id})
+        return str(made.info.run_id)
+
+
 def log_retrain(
     store: MlflowStore, name: str, run_id: str, directory: Path, tags: Mapping[str, Any]
 ) -> str:
@@ -60,10 +83,9 @@ def log_retrain(
         _read(directory / f"{what}.json") for what in ("config", "metrics", "verdict")
     )
     client = store.client()
-    experiment = store.experiment(client, name)
+    mlflow_run = tracked_run(store, name, run_id)
     every = {**_tags(metrics, verdict), **tags}
     with store.reading(f"given the run {run_id} of {name}"):
-        mlflow_run = _find_or_create(client, experiment, run_id)
         _log_batches(client, mlflow_run, flatten(config), list(measurements(metrics)), every)
         for file in _FILES:
             if (directory / file).is_file():
@@ -120,13 +142,6 @@ def _tags(metrics: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, A
         # Shown above the run in MLflow's page.
         "mlflow.note.content": "\n\n".join(verdict.get("reasons", ())) or None,
     }
-
-
-def _find_or_create(client: MlflowClient, experiment: str, run_id: str) -> str:
-    found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    return str(client.create_run(experiment, run_name=run_id, tags={RUN_TAG: run_id}).info.run_id)
 
 
 def _log_batches(

@@ -1,8 +1,8 @@
 """Dies inside promotions, once per crash point; run by test_registry.py.
 
-MLflow is imported once and each crash happens in a fork, because importing it takes seconds.
+MLflow is started up once and each crash happens in a fork, because that start takes seconds.
 
-Usage: crashing_promotion.py ROOT CRASH...   (ROOT/CRASH is a store each)
+Usage: crashing_promotion.py ROOT CRASH...   (ROOT/CRASH and ROOT are stores each)
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-
-import mlflow  # noqa: F401  before the forks
 
 from longtail import storage
 from longtail.config import PublishSettings
@@ -53,6 +51,7 @@ def _run(store: Path, crash: str) -> None:
 
 def main() -> None:
     root, *crashes = sys.argv[1:]
+    Registry(MlflowStore.of(PublishSettings(), Path(root)), "tickets").champion()
     for crash in crashes:
         child = os.fork()
         if child == 0:

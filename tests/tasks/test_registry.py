@@ -163,8 +163,8 @@ def test_where_mlflow_keeps_things(tmp_path, monkeypatch):
 def crashed(tmp_path_factory, migrated_database) -> dict[str, Path]:
     """A store per crash point: version 1 live, then killed while version 2 was promoted."""
     root = tmp_path_factory.mktemp("crashes")
-    for crash in CRASHES:
-        (root / crash).mkdir()
+    for crash in [".", *CRASHES]:
+        (root / crash).mkdir(exist_ok=True)
         shutil.copy(migrated_database, root / crash / migrated_database.name)
     done = subprocess.run(
         [sys.executable, str(CHILD), str(root), *CRASHES],

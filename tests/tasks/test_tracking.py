@@ -10,7 +10,7 @@ import pytest
 from longtail import storage
 from longtail.errors import StoreError
 from tasks.mlflow_store import MlflowStore
-from tasks.tracking import flatten, log_retrain, measurements
+from tasks.tracking import flatten, log_retrain, measurements, tracked_run
 
 METRICS = {
     "name": "tickets",
@@ -87,6 +87,14 @@ def test_logging_a_run_again_makes_no_second_one(mlflow_store, run_directory):
     assert log_retrain(mlflow_store, "tickets", "r2", run_directory, {}) != first
     experiment = mlflow_store.client().get_experiment_by_name("tickets").experiment_id
     assert len(mlflow_store.client().search_runs([experiment])) == 2
+
+
+def test_a_version_can_belong_to_the_run_before_it_is_logged(mlflow_store, run_directory):
+    early = tracked_run(mlflow_store, "tickets", "r1")
+    assert mlflow_store.client().get_run(early).info.status == "RUNNING"
+    assert tracked_run(mlflow_store, "tickets", "r1") == early
+    assert log_retrain(mlflow_store, "tickets", "r1", run_directory, {}) == early
+    assert mlflow_store.client().get_run(early).info.status == "FINISHED"
 
 
 def test_a_run_that_ended_early_is_logged_as_failed(mlflow_store, run_directory):
