@@ -39,6 +39,12 @@ format: $(VENV)/.dev ## Put the code into ruff's format, and mend what ruff can 
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+ui: $(VENV)/.demo ## Prefect's UI on this machine with Longtail's deployments and a worker; Ctrl-C stops it
+	$(BIN)/python deployments/local.py up $(ARGS)
+
+deploy: $(VENV)/.demo ## Longtail's deployments on the Prefect server that PREFECT_API_URL names
+	$(BIN)/python deployments/local.py deploy $(ARGS)
+
 clean: ## Remove .venv, build products and caches; stores and runs stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
