@@ -6,6 +6,7 @@ import math
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -503,6 +504,14 @@ def test_support_must_be_a_vector():
 
 def test_presets_are_those_of_the_configuration():
     assert tuple(PRESETS) == LOSS_NAMES
+
+
+def test_the_reference_names_every_field_and_preset():
+    page = (Path(__file__).parents[2] / "docs/reference/losses.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(LossSpec):
+        assert f"| `{field.name}` | `{field.default}`" in page
+    for name in PRESETS:
+        assert f"| `{name}` |" in page
 
 
 def test_options_override_fields():

@@ -63,7 +63,7 @@ def fit(y, probabilities, policy, known=None, groups=GROUPS):
 # --- exactness ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables())
 def test_global_is_the_best_of_all_cuts(table):
     y, p, known = table
@@ -73,7 +73,7 @@ def test_global_is_the_best_of_all_cuts(table):
     assert micro_f1(y, decide(p, threshold), known) == f1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tables())
 def test_of_equally_good_cuts_the_highest_is_taken(table):
     y, p, known = table
@@ -83,7 +83,7 @@ def test_of_equally_good_cuts_the_highest_is_taken(table):
     assert all(micro_f1(y, p > cut, known) < f1 for cut in higher)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables(steps=4))
 def test_group_is_the_best_of_each_group(table):
     y, p, known = table
@@ -99,7 +99,7 @@ def test_group_is_the_best_of_each_group(table):
         assert micro_f1(y[:, columns], p[:, columns] > cut, part) == best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables(rows=5, steps=4))
 def test_group_joint_is_the_best_of_all_combinations(table):
     y, p, known = table
@@ -115,7 +115,7 @@ def test_group_joint_is_the_best_of_all_combinations(table):
     assert fitted.validation_micro_f1 == best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables(steps=30))
 def test_grid_is_the_best_of_the_articles_cuts(table):
     y, p, known = table
@@ -126,7 +126,7 @@ def test_grid_is_the_best_of_the_articles_cuts(table):
     assert fitted.values[0] in GRID
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables(), st.sampled_from(POLICIES))
 def test_validation_f1_is_that_of_the_decisions(table, policy):
     y, p, known = table
@@ -137,7 +137,7 @@ def test_validation_f1_is_that_of_the_decisions(table, policy):
     assert fitted.values.tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables())
 def test_joint_is_never_worse_than_global_or_group(table):
     y, p, known = table
@@ -225,6 +225,11 @@ def test_without_positives_nothing_is_given(policy, shape):
     assert fitted.validation_micro_f1 == 0.0
     assert not decide(p, fitted.values).any()
     assert best_global_threshold(y, p) == (1.0, 0.0)
+
+
+def test_without_positives_the_grid_is_at_its_highest_cut():
+    fitted = fit(np.zeros((2, 4), dtype=bool), np.full((2, 4), 0.5, np.float32), "grid")
+    assert fitted.values.tolist() == [0.64] * 4
 
 
 @pytest.mark.parametrize("policy", ["group", "group_joint"])
