@@ -1,0 +1,5 @@
+"""The page of a run: one self-contained HTML file that can be forwarded."""
+
+from longtail.report.render import render_report
+
+__all__ = ["render_report"]

@@ -1,0 +1,81 @@
+"""The data's account: rows, quarantine, statistics, duplicates and the split."""
+
+from __future__ import annotations
+
+from longtail.report.files import RunFiles, number, scalars
+from longtail.report.table import Cell, Table, table
+from longtail.report.words import integer, percent, plural
+
+_REASONS_LISTED = 30
+
+
+def balance(run: RunFiles) -> str:
+    """Rows read and where they went, as a sum that can be checked by eye."""
+    parts = {
+        key: number(run.account.get(key))
+        for key in ("rows_read", "accepted", "quarantined", "merged", "skipped")
+    }
+    if parts["rows_read"] is None:
+        return ""
+    rest = [key for key in parts if key != "rows_read"]
+    total = sum(parts[key] or 0.0 for key in rest)
+    sums = " + ".join(f"{integer(parts[key] or 0.0)} {key}" for key in rest)
+    sentence = f"{plural(parts['rows_read'], 'row')} read = {sums}."
+    if total != parts["rows_read"]:
+        sentence += f" The account does not balance: the parts make {integer(total)}."
+    return sentence
+
+
+def quarantine_table(run: RunFiles) -> Table | None:
+    """Reasons with the rows they met and where to find the first of them."""
+    found = run.quarantine
+    if found is None or not found.rows:
+        return None
+    rows: list[list[str | Cell]] = [
+        [
+            Cell(reason, "wide"),
+            Cell("; ".join(f"{file}, row {at}" for file, at in found.examples[reason]), "wide"),
+            integer(count),
+            percent(count / found.rows),
+        ]
+        for reason, count in list(found.reasons.items())[:_REASONS_LISTED]
+    ]
+    columns = ["Reason", "For example", "Rows", "Share of the quarantine"]
+    caption = "Why rows were set aside; a row may have several reasons."
+    return table(caption, columns, rows, names=2, stacked=True)
+
+
+def quarantine_sentence(run: RunFiles) -> str:
+    """What the quarantine holds, and what the page leaves out."""
+    found = run.quarantine
+    if found is None:
+        return "This run has no quarantine file."
+    if not found.rows:
+        return "No row was set aside."
+    left = len(found.reasons) - _REASONS_LISTED
+    more = f" The {left} rarest reasons are not listed." if left > 0 else ""
+    return (
+        f"{plural(found.rows, 'row')} set aside, with reasons and content, in quarantine.parquet "
+        f"beside this page; their content is not repeated here.{more}"
+    )
+
+
+def split_table(run: RunFiles) -> Table | None:
+    """What the report on the split says, number by number."""
+    rows = [
+        [", ".join(path).replace("_", " "), _shown(value)] for path, value in scalars(run.quality)
+    ]
+    return table("The split.", ["Of", "Value"], rows) if rows else None
+
+
+def _shown(value: object) -> str:
+    found = number(value)
+    return str(value) if found is None else f"{found:,.6g}"
+
+
+def split_sentences(run: RunFiles) -> list[str]:
+    """What a reader has to know about the split."""
+    infeasible = run.quality.get("infeasible")
+    if not isinstance(infeasible, list) or not infeasible:
+        return []
+    return [f"{plural(len(infeasible), 'label')} could not stand in every split."]

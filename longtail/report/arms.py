@@ -1,0 +1,209 @@
+"""The arms side by side: sentences, figures and the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtail.plots import Bar, Block, Figure, Panel, bar_panel
+from longtail.plots.theme import tone
+from longtail.report.files import RunFiles, number, part
+from longtail.report.table import Cell, Table, table
+from longtail.report.words import (
+    arm_name,
+    candidate_loss,
+    duration,
+    integer,
+    listed,
+    loss_name,
+    percent,
+    plural,
+    points,
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A share in [0, 1]: its key in metrics.json, its name, and how it is printed."""
+
+    key: str
+    name: str
+    decimals: int = 1
+    less_is_better: bool = False
+
+
+METRICS = (
+    Metric("micro_precision", "Precision, micro"),
+    Metric("micro_recall", "Recall, micro"),
+    Metric("micro_f1", "F1, micro"),
+    Metric("macro_f1", "F1, macro"),
+    Metric("weighted_f1", "F1, weighted by support"),
+    Metric("samples_f1", "F1, mean of the texts"),
+    Metric("label_coverage", "Label coverage"),
+    Metric("label_coverage_two", "Label coverage at two hits"),
+    Metric("hamming_loss", "Hamming loss (less is better)", 3, less_is_better=True),
+    Metric("micro_average_precision", "Average precision, micro"),
+    Metric("macro_average_precision", "Average precision, macro"),
+    Metric("precision_at_1", "Precision at 1"),
+    Metric("precision_at_3", "Precision at 3"),
+    Metric("precision_at_5", "Precision at 5"),
+    Metric("recall_at_5", "Recall at 5"),
+    Metric("ndcg_at_5", "nDCG at 5"),
+)
+_BY_KEY = {metric.key: metric for metric in METRICS}
+_HEADLINE = (
+    ("micro_f1", "micro-F1"),
+    ("macro_f1", "macro-F1"),
+    ("label_coverage", "label coverage"),
+)
+
+
+def arms_figure(run: RunFiles) -> Figure:
+    """Quality, coverage, errors and training time of every arm as bars."""
+    worst = max((run.overall(arm, "hamming_loss") or 0.0 for arm in run.arms), default=0.0)
+    panels = (
+        *(_panel(run, key, 1.0) for key in ("micro_f1", "micro_precision", "micro_recall")),
+        *(_panel(run, key, 1.0) for key in ("macro_f1", "label_coverage")),
+        _recognised(run),
+        _panel(run, "hamming_loss", worst),
+        _panel(run, "micro_average_precision", 1.0),
+        _seconds(run),
+    )
+    return Figure("arms", "The arms side by side, on the test set", panels)
+
+
+def _panel(run: RunFiles, key: str, maximum: float) -> Panel:
+    metric = _BY_KEY[key]
+    bars = []
+    for arm in run.arms:
+        value = run.overall(arm, key)
+        bars.append(_bar(arm, value, percent(value, metric.decimals)))
+    return bar_panel(metric.name, [Block("", tuple(bars))], maximum)
+
+
+def _recognised(run: RunFiles) -> Panel:
+    most = max((run.overall(arm, "labels_with_positives") or 0.0 for arm in run.arms), default=0.0)
+    bars = []
+    for arm in run.arms:
+        found = run.overall(arm, "recognised_labels")
+        bars.append(_bar(arm, found, integer(found)))
+    return bar_panel(f"Labels recognised, of {integer(most)}", [Block("", tuple(bars))], most)
+
+
+def _seconds(run: RunFiles) -> Panel:
+    spent = {arm: training_seconds(run, arm) for arm in run.arms}
+    longest = max((value or 0.0 for value in spent.values()), default=0.0)
+    bars = tuple(_bar(arm, value, duration(value)) for arm, value in spent.items())
+    return bar_panel("Training time", [Block("", bars)], longest)
+
+
+def training_seconds(run: RunFiles, arm: str) -> float | None:
+    """Seconds an arm was trained in this run; None for a champion, which was only scored."""
+    return number(part(run.metrics, "arms", arm).get("seconds")) if "champion" not in arm else None
+
+
+def _bar(arm: str, value: float | None, text: str) -> Bar:
+    return Bar(arm_name(arm), value, text, tone(arm), strong=arm == "candidate")
+
+
+def arms_table(run: RunFiles) -> Table:
+    """All overall metrics, one row per metric; the best arm of a row is marked."""
+    rows = [_metric_row(run, metric) for metric in METRICS]
+    rows.append([
+        "Labels recognised",
+        *(
+            f"{integer(run.overall(arm, 'recognised_labels'))} of "
+            f"{integer(run.overall(arm, 'labels_with_positives'))}"
+            for arm in run.arms
+        ),
+    ])  # fmt: skip
+    rows.append(["Training time", *(duration(training_seconds(run, arm)) for arm in run.arms)])
+    if any(part(run.metrics, "arms", arm, "original_cohort") for arm in run.arms):
+        cohort = [part(run.metrics, "arms", arm, "original_cohort") for arm in run.arms]
+        size = number(part(run.metrics, "test").get("original_cohort_texts"))
+        rows.append([
+            f"F1, micro, on the {integer(size)} texts of the original test set",
+            *(percent(number(found.get("micro_f1"))) for found in cohort),
+        ])  # fmt: skip
+    names = ["Metric on the test set", *(arm_name(arm) for arm in run.arms)]
+    return table("Every overall metric; the best of a row is bold.", names, rows)
+
+
+def _metric_row(run: RunFiles, metric: Metric) -> list[str | Cell]:
+    values = [run.overall(arm, metric.key) for arm in run.arms]
+    known = [value for value in values if value is not None]
+    best = (min if metric.less_is_better else max)(known) if known else None
+    cells = [
+        Cell(
+            percent(value, metric.decimals),
+            "best" if value is not None and value == best and len(known) > 1 else "",
+        )
+        for value in values
+    ]
+    return [metric.name, *cells]
+
+
+def comparison(run: RunFiles) -> list[str]:
+    """What the numbers say, in sentences that do not spare the candidate."""
+    sentences = []
+    if "candidate" in run.arms and "bce" in run.arms:
+        sentences.append(_against_bce(run))
+    if "candidate" in run.arms and "linear" in run.arms:
+        sentences.append(_against(run, "linear", "the linear model"))
+    if "candidate" in run.arms and "champion" in run.arms:
+        sentences.append(_against(run, "champion", "the champion so far"))
+    best = max(run.arms, key=lambda arm: run.overall(arm, "micro_f1") or -1.0, default="")
+    if best and best != "candidate" and run.overall(best, "micro_f1") is not None:
+        sentences.append(
+            f"The best micro-F1 of all arms is not the candidate's: {arm_name(best)} has "
+            f"{percent(run.overall(best, 'micro_f1'))}."
+        )
+    return [sentence for sentence in sentences if sentence]
+
+
+def _against_bce(run: RunFiles) -> str:
+    better: list[str] = []
+    worse: list[str] = []
+    same: list[str] = []
+    for key, name in _HEADLINE:
+        change = difference(run, key, "bce")
+        if change is None:
+            continue
+        clause = f"{name} ({percent(run.overall('candidate', key))} against "
+        clause += f"{percent(run.overall('bce', key))}, {points(change)})"
+        kind = same if points(change).startswith("±") else better if change > 0 else worse
+        kind.append(clause)
+    who = f"The candidate, trained with {loss_name(candidate_loss(run))},"
+    if better and not worse and not same:
+        return f"{who} beats the BCE baseline on {listed(better)}."
+    if worse and not better:
+        tie = f"; {listed(same)} is level" if same else ""
+        return f"{who} loses to the BCE baseline on {listed(worse)}{tie}."
+    clauses = [
+        f"{verb} {listed(found)}"
+        for verb, found in (("wins on", better), ("loses on", worse), ("is level on", same))
+        if found
+    ]
+    return f"{who} against the BCE baseline {listed(clauses)}." if clauses else ""
+
+
+def _against(run: RunFiles, arm: str, name: str) -> str:
+    change = difference(run, "micro_f1", arm)
+    if change is None:
+        return ""
+    gap = points(change)
+    if gap.startswith("±"):
+        return f"Its micro-F1 is level with {name} ({percent(run.overall(arm, 'micro_f1'))})."
+    side = "above" if change > 0 else "below"
+    distance = gap[1:]
+    recognised = run.overall(arm, "recognised_labels")
+    labels = f", which recognises {plural(recognised, 'label')}" if recognised is not None else ""
+    return (
+        f"Its micro-F1 is {distance} {side} {name} "
+        f"({percent(run.overall(arm, 'micro_f1'))}){labels}."
+    )
+
+
+def difference(run: RunFiles, metric: str, arm: str) -> float | None:
+    """The candidate's metric minus another arm's, in [-1, 1]."""
+    ours, theirs = run.overall("candidate", metric), run.overall(arm, metric)
+    return None if ours is None or theirs is None else ours - theirs

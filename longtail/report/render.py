@@ -1,0 +1,138 @@
+"""From a run directory to ``report.html`` and ``figures/*.svg``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from longtail import storage
+from longtail.plots import Figure, inline, standalone
+from longtail.plots.theme import DARK, FIGURE_CSS, FONT, LIGHT, variables
+from longtail.report import (
+    account,
+    arms,
+    distribution,
+    groups,
+    labels,
+    reproduce,
+    thresholds,
+    verdict,
+    words,
+)
+from longtail.report.files import RunFiles, load_run, part
+
+REPORT = "report.html"
+
+
+def render_report(run_dir: Path) -> Path:
+    """Write the page of a run, and its figures as stand-alone files.
+
+    The page needs no network, no other file and no font: it can be forwarded as it is. Whatever
+    file but the verdict is missing, its section says so. No text of the data set is in it.
+
+    Args:
+        run_dir: directory of a run that reached its verdict.
+
+    Returns:
+        ``run_dir/report.html``.
+
+    Raises:
+        StoreError: there is no verdict, or one of the run's files is damaged.
+    """
+    run = load_run(Path(run_dir))
+    figures = _figures(run)
+    for figure in figures.values():
+        storage.write_text(run.directory / "figures" / f"{figure.name}.svg", standalone(figure))
+    target = run.directory / REPORT
+    storage.write_text(target, _page(run, figures))
+    return target
+
+
+def _figures(run: RunFiles) -> dict[str, Figure]:
+    made: Iterable[Figure | None] = (
+        arms.arms_figure(run) if run.arms else None,
+        thresholds.threshold_figure(run),
+        groups.support_figure(run),
+        groups.group_figure(run),
+        distribution.distribution_figure(run),
+        labels.change_figure(labels.label_rows(run)),
+        thresholds.history_figure(run),
+    )
+    return {figure.name: figure for figure in made if figure is not None}
+
+
+def _page(run: RunFiles, figures: dict[str, Figure]) -> str:
+    script = _resource("table.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("longtail.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["panel"] = lambda drawn: Markup(inline(drawn))  # noqa: S704 - escaped there
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        figures=figures,
+        script=Markup(script),  # noqa: S704 - a file of this package
+        script_hash=digest,
+        css=Markup(_style()),  # noqa: S704 - a file of this package
+        **_sections(run),
+    )
+
+
+def _sections(run: RunFiles) -> dict[str, Any]:
+    rows = labels.label_rows(run)
+    return {
+        "head": verdict.headline(run),
+        "rules": verdict.rules_table(run),
+        "comparison": arms.comparison(run),
+        "arms": [(words.arm_name(arm), words.about_arm(run, arm), arm) for arm in run.arms],
+        "arms_table": arms.arms_table(run) if run.arms else None,
+        "thresholds": thresholds.threshold_table(run) if run.arms else None,
+        "fallbacks": thresholds.fallbacks(run),
+        "policy": thresholds.policy_sentence(run),
+        "groups": groups.groups_table(run),
+        "groups_words": groups.groups_in_words(run),
+        "table_two": [made for arm in run.arms if (made := groups.table_two(run, arm))],
+        "won": labels.most_frequent_first(rows, run.verdict.get("labels_won")),
+        "lost": labels.most_frequent_first(rows, run.verdict.get("labels_lost")),
+        "worst": labels.worst_table(rows),
+        "best": labels.best_table(rows),
+        "all_labels": labels.all_table(rows),
+        "balance": account.balance(run),
+        "quarantine": account.quarantine_table(run),
+        "quarantine_sentence": account.quarantine_sentence(run),
+        "distribution_caption": "Few labels have most of the texts. Groups are cut by support.",
+        "statistics": distribution.statistics_table(run),
+        "split": account.split_table(run),
+        "split_sentences": account.split_sentences(run),
+        "history": thresholds.history_table(run),
+        "configuration": reproduce.configuration(run),
+        "fingerprints": reproduce.fingerprints(run),
+        "versions": reproduce.versions(),
+        "integer": partial(words.integer),
+        "test": part(run.metrics, "test"),
+    }
+
+
+def _style() -> str:
+    light, dark = variables(LIGHT), variables(DARK)
+    return (
+        f":root{{color-scheme:light dark;{light}--font:{FONT}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+        f"{FIGURE_CSS}{_resource('style.css')}"
+    )
+
+
+def _resource(name: str) -> str:
+    return resources.files("longtail.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,174 @@
+"""The head of the page: the decision, its reasons and every rule with its number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from longtail.report.arms import difference
+from longtail.report.files import RunFiles, number, part
+from longtail.report.table import Cell, Table, table
+from longtail.report.words import NOT_COMPUTED, integer, percent, plural, points
+
+_ORDER = {"failed": 0, "warning": 1, "passed": 2, "note": 3}
+_SIGNS = {"failed": "✕ failed", "warning": "! warning", "passed": "✓ passed", "note": "· noted"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number: what it is, the number, and what it is to be seen against."""
+
+    name: str
+    value: str
+    beside: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a reader takes away from the first screen.
+
+    Attributes:
+        tone: good, bad, or warn for a person's decision against the gate.
+        word: PROMOTED, BLOCKED or PROMOTED BY OVERRIDE.
+        sentence: what that means.
+        reasons: the verdict's reasons, in its own sentences.
+        notes: first release, looks, overrides.
+        tiles: headline numbers.
+    """
+
+    tone: str
+    word: str
+    sentence: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+
+
+def headline(run: RunFiles) -> Headline:
+    """The verdict in words."""
+    verdict = run.verdict
+    promoted = verdict["decision"] == "promote"
+    first = bool(verdict.get("first_release"))
+    override = part(verdict, "override")
+    reasons = verdict.get("reasons")
+    word = "PROMOTED" if promoted else "BLOCKED"
+    return Headline(
+        tone="warn" if override else "good" if promoted else "bad",
+        word=f"{word} BY OVERRIDE" if override else word,
+        sentence=_sentence(override, promoted=promoted, first=first),
+        reasons=tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else (),
+        notes=tuple(_notes(verdict, run)),
+        tiles=tuple(_tiles(run)),
+    )
+
+
+def _sentence(override: dict[str, Any], *, promoted: bool, first: bool) -> str:
+    if override:
+        who = override.get("by") or "An unnamed person"
+        return f"The gate blocked the candidate; {who} let it pass all the same."
+    if promoted and first:
+        return "The candidate becomes the first live model."
+    if promoted:
+        return "The candidate replaces the live model."
+    if first:
+        return "The candidate does not go live; there is no live model yet."
+    return "The candidate does not go live; the live model stays."
+
+
+def _notes(verdict: dict[str, Any], run: RunFiles) -> list[str]:
+    notes = []
+    override = part(verdict, "override")
+    if override:
+        notes.append(
+            f"Override by {override.get('by') or 'an unnamed person'}"
+            f"{' at ' + str(override['at']) if override.get('at') else ''}: "
+            f"{override.get('reason') or 'no reason given'}."
+        )
+    if verdict.get("first_release"):
+        notes.append(
+            "First release: there was no champion to compare with; every other rule held all "
+            "the same."
+        )
+    looks = number(verdict.get("looks"))
+    if looks is None:
+        looks = number(part(run.metrics, "test").get("looks"))
+    if looks is not None:
+        notes.append(
+            f"The test set has been looked at {plural(looks, 'time')}, this one included. Every "
+            "look wears it out a little: the more looks, the more a small gain may be luck."
+        )
+    return notes
+
+
+def _tiles(run: RunFiles) -> list[Tile]:
+    tiles = []
+    for key, name in (("micro_f1", "Micro-F1"), ("label_coverage", "Label coverage")):
+        ours = run.overall("candidate", key)
+        if ours is not None:
+            change = difference(run, key, "bce")
+            beside = "" if change is None else f"{points(change)} against BCE"
+            tiles.append(Tile(name, percent(ours), beside))
+    found = run.overall("candidate", "recognised_labels")
+    if found is not None:
+        of = integer(run.overall("candidate", "labels_with_positives"))
+        tiles.append(Tile("Labels recognised", integer(found), f"of {of} in the test set"))
+    texts = number(part(run.metrics, "test").get("texts"))
+    if texts is not None:
+        labels = integer(number(part(run.metrics, "test").get("labels")))
+        tiles.append(Tile("Judged on", integer(texts), f"test texts, {labels} labels"))
+    return tiles
+
+
+def rules_table(run: RunFiles) -> Table | None:
+    """Every rule; the failed ones first."""
+    found = run.verdict.get("rules")
+    rules = [rule for rule in found if isinstance(rule, dict)] if isinstance(found, list) else []
+    if not rules:
+        return None
+    rules.sort(key=lambda rule: _ORDER[status(rule)])
+    rows: list[list[str | Cell]] = [
+        [
+            Cell(_SIGNS[status(rule)], status(rule)),
+            Cell(rule_title(str(rule.get("name") or "")), "rule"),
+            Cell(str(rule.get("detail") or ""), "wide"),
+            rule_number(rule, "value"),
+            rule_number(rule, "threshold"),
+        ]
+        for rule in rules
+    ]
+    columns = ["Result", "Rule", "What was found", "Value", "Held against"]
+    caption = "All rules of the gate; the failed ones first."
+    return table(caption, columns, rows, names=3, stacked=True)
+
+
+def status(rule: dict[str, Any]) -> str:
+    """A rule's outcome: failed, warning, passed or note."""
+    if rule.get("severity") == "info":
+        return "note"
+    if rule.get("passed") is True:
+        return "passed"
+    return "warning" if rule.get("severity") == "warn" else "failed"
+
+
+def rule_title(name: str) -> str:
+    """A rule's name in words: ``champion_group_f1:TAIL`` is "Champion group F1 · TAIL"."""
+    rule, _, group = name.partition(":")
+    text = rule.replace("_", " ").replace("f1", "F1").replace("bce", "BCE")
+    return f"{text[:1].upper()}{text[1:]}{' · ' + group if group else ''}"
+
+
+def rule_number(rule: dict[str, Any], key: str) -> str:
+    """A rule's number with its unit, which its name tells."""
+    value = number(rule.get(key))
+    if value is None:
+        return NOT_COMPUTED
+    name = str(rule.get("name") or "")
+    if name.startswith("floor_") or name == "original_cohort_micro_f1":
+        return percent(value) if abs(value) <= 1 else f"{value:,.4g}"
+    if "micro_f1" in name or "_group_f1" in name:
+        return points(value, 2).removeprefix("±")
+    if "coverage" in name:
+        return plural(value, "label")
+    if name.endswith("won_lost"):
+        return f"p = {value:.2g}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"

@@ -1,0 +1,112 @@
+"""Numbers, names and durations as the page prints them."""
+
+from __future__ import annotations
+
+from longtail.report.files import RunFiles, part
+
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+NOT_COMPUTED = "–"
+
+LOSSES = {
+    "bce": "binary cross-entropy",
+    "focal": "focal loss",
+    "cb-focal": "class-balanced focal loss",
+    "r-focal": "rebalanced focal loss",
+    "ntr-focal": "negative-tolerant focal loss",
+    "db-0focal": "distribution-balanced loss without focal",
+    "cb-ntr": "class-balanced, negative-tolerant loss",
+    "db": "distribution-balanced loss",
+}
+_ARMS = {
+    "linear": "Linear",
+    "bce": "BCE",
+    "candidate": "Candidate",
+    "champion": "Champion",
+    "best_champion": "Best champion",
+}
+_ABOUT_ARMS = {
+    "linear": "a linear model over TF-IDF, no neural network",
+    "bce": "the encoder trained with binary cross-entropy: the baseline to beat",
+    "champion": "the model that was live before this run, scored again on today's test texts",
+    "best_champion": "the best champion of the last twelve months, scored again",
+}
+
+
+def arm_name(arm: str) -> str:
+    """Short name of an arm."""
+    return _ARMS.get(arm, arm)
+
+
+def candidate_loss(run: RunFiles) -> str:
+    """The candidate's loss as configured, such as ``db``; empty where nobody says."""
+    for value in (
+        run.metrics.get("candidate_loss"),
+        part(run.metrics, "arms", "candidate").get("loss"),
+        part(run.config, "loss").get("name"),
+    ):
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def loss_name(loss: str) -> str:
+    """A loss in words, such as ``distribution-balanced loss (db)``."""
+    return f"{LOSSES[loss]} ({loss})" if loss in LOSSES else loss or "its configured loss"
+
+
+def about_arm(run: RunFiles, arm: str) -> str:
+    """One line on what an arm is."""
+    if arm == "candidate":
+        return f"the same encoder, data and budget trained with {loss_name(candidate_loss(run))}"
+    return _ABOUT_ARMS.get(arm, "")
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """A share in [0, 1] as a percentage."""
+    return NOT_COMPUTED if value is None else f"{100 * value:.{decimals}f}{NARROW}%"
+
+
+def points(change: float | None, decimals: int = 1) -> str:
+    """A difference of shares in points, signed; ± where it rounds to nothing."""
+    if change is None:
+        return NOT_COMPUTED
+    shown = f"{abs(100 * change):.{decimals}f}"
+    sign = "±" if float(shown) == 0 else "+" if change > 0 else MINUS
+    return f"{sign}{shown}{NARROW}pt"
+
+
+def integer(value: float | None) -> str:
+    """A count with thousands separators."""
+    return NOT_COMPUTED if value is None else f"{value:,.0f}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A plain number with a fixed number of decimals."""
+    return NOT_COMPUTED if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def duration(seconds: float | None) -> str:
+    """A time span in the two units that matter."""
+    if seconds is None:
+        return NOT_COMPUTED
+    if seconds < 60:
+        return f"{seconds:.1f}{NARROW}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{NARROW}min {rest}{NARROW}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}{NARROW}h {minutes}{NARROW}min"
+
+
+def plural(count: float, one: str, several: str | None = None) -> str:
+    """A count with its noun."""
+    noun = one if count == 1 else several or f"{one}s"
+    return f"{integer(count)} {noun}"
+
+
+def listed(items: list[str]) -> str:
+    """Items as an English list."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
