@@ -1,0 +1,360 @@
+"""What frozen layers say about a text, computed once and kept on disk.
+
+A cache directory holds one folder per *key*: weights of the frozen layers, tokenizer, maximum
+length and dtype. A folder holds segments: ``NAME.bin``, the hidden states of many texts one after
+another, and ``NAME.npz``, the index, written after the data and atomically. Data without an index
+is what a killed process left behind; the next writer removes it. All arms, epochs and later runs
+share the cache, so that only new texts are ever computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from longtail import storage
+from longtail.batching import TokenSource, length_batches
+from longtail.freezing import hidden, weights_digest
+
+logger = logging.getLogger(__name__)
+
+Dtype = Literal["float16", "float32"]
+Progress = Callable[[int, int], None]
+
+TOKENS_PER_BATCH = 2048
+_SEGMENT_BYTES = 64 << 20
+_LOG_SECONDS = 15.0
+_ARCHITECTURE = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps")
+_HALF_LIMIT = float(torch.finfo(torch.float16).max)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Hidden states of texts, memory-mapped.
+
+    Attributes:
+        lengths: tokens of each text, int64 (n,).
+        segments: one array (tokens, width) per segment.
+        segment: segment of each text, int64 (n,).
+        offset: its first row in the segment, int64 (n,).
+        width: hidden size.
+        texts_computed: texts that were not in the cache before.
+    """
+
+    lengths: NDArray[np.int64]
+    segments: tuple[NDArray[Any], ...]
+    segment: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    width: int
+    texts_computed: int = 0
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Hidden states (texts, tokens, width) in float32, padded with 0, and their mask."""
+        lengths = self.lengths[rows]
+        states = np.zeros((len(rows), int(lengths.max(initial=1)), self.width), dtype=np.float32)
+        mask = np.arange(states.shape[1]) < lengths[:, None]
+        for position, row in enumerate(rows):
+            start, size = self.offset[row], self.lengths[row]
+            states[position, :size] = self.segments[self.segment[row]][start : start + size]
+        return {
+            "hidden_states": torch.from_numpy(states),
+            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        }
+
+
+    def rows(self, part: slice) -> Activations:
+        """Some of the texts."""
+        return replace(
+            self, lengths=self.lengths[part], segment=self.segment[part], offset=self.offset[part]
+        )
+
+
+class ActivationCache:
+    """Activations of frozen layers on disk, bounded, shared by runs and safe against a kill.
+
+    Args:
+        directory: where to keep them; created when needed.
+        max_bytes: bound on the disk; the segments that were used least recently go first.
+        timeout: seconds to wait for another run that is computing under the same key.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, max_bytes: int = 8 << 30, timeout: float = 3600.0
+    ) -> None:
+        self.directory = Path(directory)
+        self.max_bytes = max_bytes
+        self.timeout = timeout
+
+    def get(
+        self,
+        lower: nn.Module,
+        source: TokenSource,
+        *,
+        key: str,
+        dtype: Dtype = "float16",
+        progress: Progress | None = None,
+    ) -> Activations | None:
+        """The activations of texts, computed where they are missing.
+
+        Args:
+            lower: the frozen part; runs in eval mode without gradients, where its weights are.
+            source: the tokenised texts.
+            key: what the hidden states depend on beside the text; see :func:`cache_key`.
+            dtype: how they are kept. They are computed in float32.
+            progress: called with (texts done, texts to compute).
+
+        Returns:
+            None where the texts would not fit into ``max_bytes`` or on the disk.
+        """
+        folder = self.directory / f"{key[:32]}-{dtype}"
+        width = int(lower.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        hashes = _hashes(source.texts)
+        computed = 0
+        with self._writing(folder):
+            segments = _open_segments(folder, width, dtype)
+            # A run under another key may drop a segment before it is mapped here; then once more.
+            while (missing := _missing(hashes, segments)).size:
+                needed = int(source.lengths[missing].sum()) * width * np.dtype(dtype).itemsize
+                if not self._make_room(needed, keep=_used(hashes, segments)):
+                    return None
+                _fill(folder, lower, source, missing, hashes, dtype, progress)
+                computed += int(missing.size)
+                segments = _open_segments(folder, width, dtype)
+        for index in _used(hashes, segments):
+            _touch(index)
+        return _locate(hashes, source.lengths, segments, width, computed)
+
+    def purge(self, texts: Sequence[str]) -> int:
+        """Remove the activations of deleted texts under every key.
+
+        Returns:
+            Number of removed entries.
+        """
+        doomed = _hashes(texts)
+        removed = 0
+        for folder in sorted(path for path in self.directory.glob("*-float*") if path.is_dir()):
+            with self._writing(folder):
+                for index in sorted(folder.glob("*.npz")):
+                    removed += _purge_segment(index, doomed)
+        return removed
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.directory.glob("*/*.bin"))
+
+    @contextlib.contextmanager
+    def _writing(self, folder: Path) -> Iterator[None]:
+        """Hold the key's lock, without what a killed writer left behind."""
+        with storage.lock(folder / ".lock", self.timeout):
+            for data in folder.glob("*.bin"):
+                if not data.with_suffix(".npz").is_file():
+                    data.unlink(missing_ok=True)
+            yield
+
+    def _make_room(self, needed: int, keep: set[Path]) -> bool:
+        free = shutil.disk_usage(self.directory).free
+        kept = sum(path.with_suffix(".bin").stat().st_size for path in keep)
+        if needed + kept > self.max_bytes or needed > 0.9 * free:
+            logger.warning(
+                "the activation cache needs %.1f GB more in %s (limit %.1f GB, free %.1f GB); the "
+                "frozen layers are computed again in every epoch instead",
+                needed / 1e9, self.directory, self.max_bytes / 1e9, free / 1e9,
+            )  # fmt: skip
+            return False
+        with storage.lock(self.directory / ".lock", self.timeout):
+            indexes = [path for path in self.directory.glob("*/*.npz") if path not in keep]
+            for index in sorted(indexes, key=lambda path: path.stat().st_mtime):
+                if self.size() + needed <= self.max_bytes:
+                    break
+                logger.info("activation cache: %s is dropped to make room", index.stem)
+                _remove(index)
+        return True
+
+
+def cache_key(lower: nn.Module, tokenizer: Any, max_length: int) -> str:
+    """Everything that a text's activations depend on beside the text and the dtype.
+
+    The weights themselves are hashed, so that two models share activations exactly when their
+    frozen layers are equal, wherever the models come from.
+    """
+    config: Any = lower.config
+    architecture = [str(getattr(config, name, None)) for name in _ARCHITECTURE]
+    words = _tokenizer_state(tokenizer)
+    return storage.fingerprint(architecture, weights_digest(lower), words, max_length)
+
+
+def _tokenizer_state(tokenizer: Any) -> str:
+    if not tokenizer.is_fast:
+        return storage.fingerprint(type(tokenizer).__name__, tokenizer.get_vocab())
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for passing in ("truncation", "padding"):  # set anew by every call
+        state.pop(passing, None)
+    return storage.fingerprint(state)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    index: Path
+    hashes: NDArray[Any]
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    states: NDArray[Any]
+
+
+def _hashes(texts: Sequence[str]) -> NDArray[Any]:
+    digests = (blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+               for text in texts)  # fmt: skip
+    return np.array(list(digests), dtype="S32")
+
+
+def _open_segments(folder: Path, width: int, dtype: Dtype) -> list[_Segment]:
+    opened = (_open_segment(index, width, dtype) for index in sorted(folder.glob("*.npz")))
+    return [segment for segment in opened if segment is not None]
+
+
+def _open_segment(index: Path, width: int, dtype: Dtype) -> _Segment | None:
+    data = index.with_suffix(".bin")
+    try:
+        with np.load(index) as arrays:
+            hashes, lengths = arrays["hashes"], arrays["lengths"]
+        tokens = int(lengths.sum())
+        if data.stat().st_size != tokens * width * np.dtype(dtype).itemsize:
+            raise ValueError("size of the data differs from the index")
+        states = np.memmap(data, dtype=dtype, mode="r", shape=(tokens, width))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("activation cache: %s is damaged (%s) and computed again", index, error)
+        _remove(index)
+        return None
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    return _Segment(index, hashes, offsets, lengths, states)
+
+
+def _missing(hashes: NDArray[Any], segments: list[_Segment]) -> NDArray[np.int64]:
+    """Rows to compute: not in any segment, and only the first of equal texts."""
+    known = np.concatenate([segment.hashes for segment in segments] or [hashes[:0]])
+    _, first = np.unique(hashes, return_index=True)
+    return np.sort(first[~np.isin(hashes[first], known)]).astype(np.int64)
+
+
+def _used(hashes: NDArray[Any], segments: list[_Segment]) -> set[Path]:
+    return {segment.index for segment in segments if np.isin(segment.hashes, hashes).any()}
+
+
+def _locate(
+    hashes: NDArray[Any],
+    lengths: NDArray[np.int64],
+    segments: list[_Segment],
+    width: int,
+    computed: int,
+) -> Activations:
+    known = np.concatenate([segment.hashes for segment in segments] or [hashes[:0]])
+    number = np.repeat(np.arange(len(segments)), [len(segment.hashes) for segment in segments])
+    offsets = np.concatenate([segment.offsets for segment in segments] or [number])
+    order = np.argsort(known, kind="stable")
+    entry = order[np.searchsorted(known, hashes, sorter=order)] if len(known) else number
+    states = tuple(segment.states for segment in segments)
+    return Activations(lengths, states, number[entry], offsets[entry], width, computed)
+
+
+def _fill(
+    folder: Path,
+    lower: nn.Module,
+    source: TokenSource,
+    missing: NDArray[np.int64],
+    hashes: NDArray[Any],
+    dtype: Dtype,
+    progress: Progress | None,
+) -> None:
+    """Compute texts in order of length and write them segment by segment."""
+    done, pending, rows = 0, [], []
+    size, started, logged = 0, time.monotonic(), time.monotonic()
+    for batch in length_batches(source.lengths, missing, TOKENS_PER_BATCH):
+        states = _compute(lower, source, batch, dtype)
+        pending.extend(states)
+        rows.extend(batch)
+        size += sum(state.nbytes for state in states)
+        if size >= _SEGMENT_BYTES:
+            _write_segment(folder, hashes[rows], pending)
+            pending, rows, size = [], [], 0
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(missing))
+        if time.monotonic() - logged > _LOG_SECONDS:
+            logged = time.monotonic()
+            left = (logged - started) / done * (len(missing) - done)
+            logger.info("frozen layers: %d of %d texts, %.0f s left", done, len(missing), left)
+    if rows:
+        _write_segment(folder, hashes[rows], pending)
+
+
+@torch.inference_mode()
+def _compute(
+    lower: nn.Module, source: TokenSource, rows: Sequence[int], dtype: Dtype
+) -> list[NDArray[Any]]:
+    device = next(lower.parameters()).device
+    inputs = {name: tensor.to(device) for name, tensor in source.batch(rows).items()}
+    states = hidden(lower.eval(), inputs["input_ids"], inputs["attention_mask"]).float().cpu()
+    if dtype == "float16":
+        states = states.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()
+    array = states.numpy()
+    return [array[position, : source.lengths[row]] for position, row in enumerate(rows)]
+
+
+def _write_segment(folder: Path, hashes: NDArray[Any], states: list[NDArray[Any]]) -> None:
+    """Write the data, flush it to the disk, then the index: in this order it is never half there.
+
+    The batches are in order of length; two equal hashes cannot occur.
+    """
+    data = folder / f"{uuid.uuid4().hex}.bin"
+    with data.open("wb") as handle:
+        for state in states:
+            handle.write(np.ascontiguousarray(state).data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    buffer = io.BytesIO()
+    lengths = np.array([len(state) for state in states], dtype=np.int64)
+    np.savez(buffer, hashes=hashes, lengths=lengths)
+    storage.write_bytes(data.with_suffix(".npz"), buffer.getvalue())
+
+
+def _purge_segment(index: Path, doomed: NDArray[Any]) -> int:
+    with np.load(index) as arrays:
+        hashes, lengths = arrays["hashes"], arrays["lengths"]
+    keep = ~np.isin(hashes, doomed)
+    if keep.all():
+        return 0
+    if keep.any():
+        data = np.fromfile(index.with_suffix(".bin"), dtype=np.uint8)
+        rows = data.reshape(int(lengths.sum()), -1)
+        texts = np.split(rows, np.cumsum(lengths)[:-1])
+        kept = [text for text, stays in zip(texts, keep, strict=True) if stays]
+        _write_segment(index.parent, hashes[keep], kept)
+    _remove(index)
+    return int((~keep).sum())
+
+
+def _remove(index: Path) -> None:
+    index.unlink(missing_ok=True)
+    index.with_suffix(".bin").unlink(missing_ok=True)
+
+
+def _touch(index: Path) -> None:
+    with contextlib.suppress(OSError):
+        index.touch()

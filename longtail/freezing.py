@@ -1,0 +1,250 @@
+"""Dividing a classifier into frozen layers, computed once, and trained layers on top of them.
+
+The two parts share the classifier's own modules: training the upper part trains the classifier.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+# Families whose layers take (hidden states, mask) and whose head reads the first token alone.
+SPLITTABLE = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
+_FIRST_TOKEN_ATTENTION = frozenset({"sdpa", "eager"})
+
+
+@dataclass(frozen=True)
+class Split:
+    """A classifier in two parts.
+
+    Attributes:
+        lower: frozen embeddings and layers; token ids and mask to hidden states.
+        upper: trained layers, pooler and head; hidden states and mask to logits.
+        depth: number of frozen layers.
+    """
+
+    lower: nn.Module
+    upper: nn.Module
+    depth: int
+
+
+def trainable_layers(setting: int | Literal["auto", "all"], layers: int, *, cuda: bool) -> int:
+    """How many layers are trained, from the top; ``layers + 1`` means the embeddings as well.
+
+    ``auto`` trains everything on a GPU and one layer on a CPU.
+    """
+    if setting == "all" or (setting == "auto" and cuda):
+        return layers + 1
+    return min(1 if setting == "auto" else int(setting), layers)
+
+
+def encoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The transformer layers of a classifier, from the bottom.
+
+    Raises:
+        ValueError: the encoder has no single list of layers.
+    """
+    count = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    for module in _base(model).modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ValueError(f"{type(model).__name__} has no list of {count} layers")
+
+
+def freeze(model: nn.Module, depth: int) -> tuple[nn.Module, ...]:
+    """Freeze the embeddings and the lowest layers of a classifier.
+
+    Args:
+        model: a sequence classifier.
+        depth: frozen layers; a negative depth freezes nothing, not even the embeddings.
+
+    Returns:
+        The frozen modules; they belong in eval mode.
+    """
+    model.requires_grad_(requires_grad=True)
+    if depth < 0:
+        return ()
+    base = _base(model)
+    layers = encoder_layers(model)
+    trained = {id(p) for layer in layers[depth:] for p in layer.parameters()}
+    pooler = getattr(base, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        trained |= {id(p) for p in pooler.parameters()}
+    for parameter in base.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+    outside = [child for child in base.children() if not _holds(child, layers) and child != pooler]
+    return (*outside, *layers[:depth])
+
+
+def split(model: nn.Module, depth: int) -> Split | None:
+    """Divide a classifier after its first ``depth`` layers; None where its family is not known.
+
+    The parts are the family's own classes over the shared modules, so masks and attention are the
+    family's own. In the last layer only what the head reads, the first token, is computed: the
+    same numbers at about a sixth of the work.
+    """
+    if model.config.model_type not in SPLITTABLE or depth < 0:  # type: ignore[union-attr]
+        return None
+    layers = encoder_layers(model)
+    lower = _with_layers(_base(model), list(layers[:depth]))
+    if hasattr(lower, "pooler"):
+        lower.pooler = None
+    upper = _twin(model)
+    base = _with_layers(_base(model), _upper_layers(model, list(layers[depth:])))
+    base.embeddings = _Passthrough()
+    if hasattr(base, "embeddings_project"):
+        base.embeddings_project = nn.Identity()
+    setattr(upper, str(model.base_model_prefix), base)
+    return Split(lower, upper, depth)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of a module's weights and their names: the same weights, the same activations."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+class PartlyFrozen(nn.Module):
+    """What the Trainer trains: the upper part of a split, fed from the cache or by the lower part.
+
+    The lower part is not a submodule: it stays in eval mode and out of the checkpoints.
+    """
+
+    def __init__(self, parts: Split) -> None:
+        super().__init__()
+        self.upper = parts.upper
+        self._lower = (parts.lower.eval(),)
+
+    def forward(
+        self,
+        attention_mask: Tensor,
+        hidden_states: Tensor | None = None,
+        input_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (texts, labels) of cached hidden states, or of token ids."""
+        if hidden_states is None:
+            with torch.no_grad():
+                hidden_states = hidden(self._lower[0], input_ids, attention_mask)
+        output = self.upper(inputs_embeds=hidden_states, attention_mask=attention_mask)
+        logits: Tensor = output.logits
+        return logits
+
+    def to_device(self, device: torch.device) -> None:
+        """Move both parts."""
+        self.to(device)
+        self._lower[0].to(device)
+
+
+class Whole(nn.Module):
+    """A classifier whose frozen modules stay in eval mode whatever the Trainer says."""
+
+    def __init__(self, model: nn.Module, frozen: tuple[nn.Module, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self._frozen = frozen
+
+    def train(self, mode: bool = True) -> Whole:  # noqa: FBT001, FBT002 - torch's signature
+        """Set the mode of what is trained."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def forward(self, attention_mask: Tensor, input_ids: Tensor) -> Tensor:
+        """Logits (texts, labels) of token ids."""
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def to_device(self, device: torch.device) -> None:
+        """Move the classifier."""
+        self.to(device)
+
+
+def hidden(lower: nn.Module, input_ids: Tensor | None, attention_mask: Tensor) -> Tensor:
+    """Hidden states (texts, tokens, width) after the frozen layers."""
+    output = lower(input_ids=input_ids, attention_mask=attention_mask)
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+class _Passthrough(nn.Module):
+    """Stands where the embeddings were: its input is hidden states already."""
+
+    def forward(self, input_ids: None, inputs_embeds: Tensor, *_: Any, **__: Any) -> Tensor:
+        return inputs_embeds
+
+
+class _FirstToken(nn.Module):
+    """A BERT layer that computes its output at the first token only."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor:
+        layer: Any = self.layer
+        attention = layer.attention.self
+        first = hidden_states[:, :1]
+        context = nn.functional.scaled_dot_product_attention(
+            _heads(attention.query(first), attention),
+            _heads(attention.key(hidden_states), attention),
+            _heads(attention.value(hidden_states), attention),
+            attn_mask=None if attention_mask is None else attention_mask[:, :, :1],
+            dropout_p=attention.dropout.p if attention.training else 0.0,
+        )
+        context = context.transpose(1, 2).reshape(first.shape[0], 1, -1)
+        result: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
+        return result
+
+
+def _heads(projected: Tensor, attention: Any) -> Tensor:
+    width = attention.attention_head_size
+    return projected.view(*projected.shape[:-1], -1, width).transpose(1, 2)
+
+
+def _upper_layers(model: nn.Module, layers: list[nn.Module]) -> list[nn.Module]:
+    config: Any = model.config
+    fits = layers and hasattr(layers[-1], "feed_forward_chunk")
+    if fits and config._attn_implementation in _FIRST_TOKEN_ATTENTION and not config.is_decoder:  # noqa: SLF001
+        return [*layers[:-1], _FirstToken(layers[-1])]
+    return layers
+
+
+def _with_layers(base: nn.Module, layers: list[nn.Module]) -> nn.Module:
+    """The encoder with other layers; everything else is shared with the original."""
+    twin = _twin(base)
+    original = encoder_layers(base)
+    for name, child in base.named_children():
+        for inner, candidate in child.named_children():
+            if candidate is original:
+                stack = _twin(child)
+                setattr(stack, inner, nn.ModuleList(layers))
+                setattr(twin, name, stack)
+    return twin
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A shallow copy: the same submodules and parameters, in a registry of its own."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)  # noqa: SLF001 - torch offers no public shallow copy
+    return twin
+
+
+def _base(model: nn.Module) -> nn.Module:
+    base = getattr(model, "base_model", model)
+    return base if isinstance(base, nn.Module) else model
+
+
+def _holds(module: nn.Module, layers: nn.ModuleList) -> bool:
+    return any(child is layers for child in module.modules())

@@ -1,0 +1,287 @@
+"""transformers' Trainer, fitted to multi-label losses: as little of it changed as is needed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from longtail.batching import UNKNOWN, Collator, LengthGroupedOrder, RowNumbers
+from longtail.config import TrainingSettings
+from longtail.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+METRIC = "validation_micro_f1"
+_LOG_SECONDS = 12.0
+_REPORT_SECONDS = 1.0
+
+Validate = Callable[[nn.Module], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        epoch: the epoch that is running, from 1.
+        epochs: epochs at most.
+        step: optimiser steps done.
+        steps: optimiser steps at most.
+        loss: mean loss per known cell since the last report.
+        texts_per_second: training texts per second, since the start.
+        tokens_per_second: their tokens per second, padding not counted.
+        seconds_left: estimate, validation included.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    texts_per_second: float
+    tokens_per_second: float
+    seconds_left: float
+
+
+class StepLoss:
+    """The Trainer's ``compute_loss_func``: the sum over known cells, divided by those of the step.
+
+    The Trainer neither divides by the accumulation steps nor averages over processes when it is
+    given a loss function, so a plain mean would be wrong there. It does count the targets that are
+    not −100 over all micro-batches and processes of a step, and scales for the averaging of
+    gradients; so this is right for 1 × 32, 4 × 8 accumulated and 2 processes × 16 alike.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        self.loss: Any = loss
+        self.total = 0.0
+        self.cells = 0.0
+
+    def __call__(
+        self, outputs: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Loss of a micro-batch as its share of the step's mean."""
+        missing = labels == UNKNOWN
+        known = ~missing if bool(missing.any()) else None
+        targets = labels.masked_fill(missing, 0.0)
+        total: Tensor = self.loss.sum(outputs, targets, known)
+        cells = self.loss.cells(targets, known)
+        self.total = self.total + total.detach()
+        self.cells = self.cells + cells
+        divisor = cells if num_items_in_batch is None else num_items_in_batch
+        return total / torch.clamp(torch.as_tensor(divisor, device=total.device), min=1)
+
+    def take_mean(self) -> float:
+        """Mean loss per cell since the last call."""
+        mean = float(self.total) / max(float(self.cells), 1.0)
+        self.total, self.cells = 0.0, 0.0
+        return mean
+
+
+class ProgressReporter(TrainerCallback):  # type: ignore[misc]
+    """Tells a callback about once a second, and the log every 12 seconds, where training stands."""
+
+    def __init__(
+        self, loss: StepLoss, tokens: int, texts: int, report: Callable[[Progress], None] | None
+    ) -> None:
+        self.loss = loss
+        self.tokens = tokens
+        self.texts = texts
+        self.report = report
+        self.first_step = 0
+        self.started = self.reported = self.logged = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self.first_step = state.global_step
+        self.started = self.reported = self.logged = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report, but not at every step."""
+        now = time.monotonic()
+        at_the_end = state.global_step >= state.max_steps
+        if now - self.reported < _REPORT_SECONDS and not at_the_end:
+            return
+        self.reported = now
+        progress = self._progress(args, state, now)
+        if not math.isfinite(progress.loss):
+            raise ConfigError(
+                f"the loss became {progress.loss} in epoch {progress.epoch}, step {progress.step}; "
+                "lower the learning rates, or choose another loss"
+            )
+        if self.report is not None:
+            self.report(progress)
+        if now - self.logged >= _LOG_SECONDS:
+            self.logged = now
+            logger.info(
+                "epoch %d of %d, step %d of %d, loss %.5f, %.0f texts/s, %.0f s left",
+                progress.epoch, progress.epochs, progress.step, progress.steps, progress.loss,
+                progress.texts_per_second, progress.seconds_left,
+            )  # fmt: skip
+
+    def _progress(self, args: Any, state: Any, now: float) -> Progress:
+        steps = max(1, state.global_step - self.first_step)
+        seconds = max(1e-9, now - self.started)
+        share = steps / max(1, state.max_steps)
+        epochs = int(args.num_train_epochs)
+        return Progress(
+            epoch=min(epochs, math.ceil(state.epoch or 1e-9)),
+            epochs=epochs,
+            step=state.global_step,
+            steps=state.max_steps,
+            loss=self.loss.take_mean(),
+            texts_per_second=share * epochs * self.texts / seconds,
+            tokens_per_second=share * epochs * self.tokens / seconds,
+            seconds_left=seconds / steps * (state.max_steps - state.global_step),
+        )
+
+
+class ArmTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer with our order of texts, two learning rates and our validation."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        collator: Collator,
+        head: set[int],
+        settings: TrainingSettings,
+        loss: StepLoss,
+        validate: Validate,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        """Set up a training.
+
+        Args:
+            model: gives logits (texts, labels) as a tensor.
+            args: see :func:`training_arguments`.
+            collator: makes a batch from row numbers; its source holds the texts.
+            head: ``id`` of each parameter that takes the head's learning rate.
+            settings: learning rates, weight decay and seed.
+            loss: the loss function.
+            validate: gives the best micro-F1 on validation and its threshold.
+            callbacks: added to the Trainer's own.
+        """
+        self.collator = collator
+        self.head = head
+        self.settings = settings
+        self.validate = validate
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=RowNumbers(len(collator.source.lengths)),
+            eval_dataset=RowNumbers(0),
+            compute_loss_func=loss,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self._epoch_started = time.monotonic()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedOrder:
+        args = self.args
+        step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return LengthGroupedOrder(self.collator.source.lengths, step, self.settings.seed)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW: one rate for the layers, one for the head, no decay on biases and norms."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(trained))
+            rates = {False: self.settings.learning_rate, True: self.settings.head_learning_rate}
+            groups = [
+                {
+                    "params": [
+                        p for name, p in trained.named_parameters()
+                        if p.requires_grad and (id(p) in self.head) == in_head
+                        and (name in decayed) == decays
+                    ],
+                    "lr": rate,
+                    "weight_decay": self.settings.weight_decay if decays else 0.0,
+                }
+                for in_head, rate in rates.items()
+                for decays in (True, False)
+            ]  # fmt: skip
+            self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], fused=True)
+        return self.optimizer
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Micro-F1 on validation at this epoch's own best threshold."""
+        started = time.monotonic()
+        threshold, score = self.validate(self.model)
+        now = time.monotonic()
+        metrics = {
+            f"{metric_key_prefix}_{METRIC}": score,
+            f"{metric_key_prefix}_threshold": threshold,
+            f"{metric_key_prefix}_seconds": now - started,
+            "epoch_seconds": now - self._epoch_started,
+        }
+        self._epoch_started = now
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
+def training_arguments(settings: TrainingSettings, directory: Path) -> TrainingArguments:
+    """The Trainer's arguments: quiet, one checkpoint per epoch, the best one loaded at the end."""
+    cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(directory),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup_share,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=METRIC,
+        greater_is_better=True,
+        logging_nan_inf_filter=False,
+        seed=settings.seed,
+        bf16=uses_bf16(settings),
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        report_to=[],
+    )
+
+
+def uses_bf16(settings: TrainingSettings) -> bool:
+    """Whether the training runs under bf16 autocast."""
+    if settings.precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return settings.precision == "bf16"
+
+
+def early_stopping(settings: TrainingSettings) -> list[TrainerCallback]:
+    """The callback that stops early, where it is asked for."""
+    patience = settings.early_stopping_patience
+    return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]
