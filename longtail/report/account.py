@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longtail.report.files import RunFiles, number, scalars
 from longtail.report.table import Cell, Table, table
-from longtail.report.words import integer, percent, plural
+from longtail.report.words import integer, listed, percent, plural
 
 _REASONS_LISTED = 30
 
@@ -34,7 +34,7 @@ def quarantine_table(run: RunFiles) -> Table | None:
     rows: list[list[str | Cell]] = [
         [
             Cell(reason, "wide"),
-            Cell("; ".join(f"{file}, row {at}" for file, at in found.examples[reason]), "wide"),
+            Cell(_places(found.examples[reason]), "wide"),
             integer(count),
             percent(count / found.rows),
         ]
@@ -43,6 +43,16 @@ def quarantine_table(run: RunFiles) -> Table | None:
     columns = ["Reason", "For example", "Rows", "Share of the quarantine"]
     caption = "Why rows were set aside; a row may have several reasons."
     return table(caption, columns, rows, names=2, stacked=True)
+
+
+def _places(examples: list[tuple[str, int]]) -> str:
+    by_file: dict[str, list[str]] = {}
+    for file, position in examples:
+        by_file.setdefault(file, []).append(integer(position))
+    return "; ".join(
+        f"{file}, row{'s' if len(rows) > 1 else ''} {listed(rows)}"
+        for file, rows in by_file.items()
+    )
 
 
 def quarantine_sentence(run: RunFiles) -> str:

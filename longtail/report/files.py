@@ -44,7 +44,7 @@ class RunFiles:
 
     Attributes:
         directory: the run directory.
-        date: when the verdict was written, UTC.
+        date: when the run began, UTC; where no file says, when the verdict was written.
     """
 
     directory: Path
@@ -94,6 +94,7 @@ def load_run(directory: Path) -> RunFiles:
         StoreError: there is no verdict, or a file is damaged.
     """
     verdict_path = directory / "verdict.json"
+    metrics = _mapping(directory / "metrics.json")
     if not verdict_path.is_file():
         raise StoreError(
             f"{verdict_path}: not found, so this run never reached its verdict; a report needs "
@@ -108,9 +109,9 @@ def load_run(directory: Path) -> RunFiles:
     written = dt.datetime.fromtimestamp(verdict_path.stat().st_mtime, dt.UTC)
     return RunFiles(
         directory=directory,
-        date=_moment(verdict.get("created_at")) or written,
+        date=_moment(metrics.get("started_at")) or written,
         verdict=verdict,
-        metrics=_mapping(directory / "metrics.json"),
+        metrics=metrics,
         config=_mapping(directory / "config.json"),
         account=_mapping(directory / "account.json"),
         statistics=_mapping(directory / "statistics.json"),

@@ -14,6 +14,7 @@ from longtail.report.files import RunFiles, part
 from longtail.report.table import Cell, Table, table
 
 _PACKAGES = ("torch", "transformers", "scikit-learn", "numpy", "pandas", "pyarrow", "scipy")
+_HEXADECIMAL = re.compile("[0-9a-f]{16,}")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -31,7 +32,7 @@ def fingerprints(run: RunFiles) -> Table | None:
         "Account": run.account,
         "Statistics": run.statistics,
         "Split": run.quality,
-        "Verdict": part(run.verdict, "arms"),
+        "Decisions on the test set": part(run.verdict, "arms"),
     }
     rows: list[list[str | Cell]] = [
         [f"{name}{', ' + path if path else ''}", Cell(value, "code")]
@@ -48,7 +49,7 @@ def _found(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]
         below = ", ".join(step for step in (path, name) if step)
         if isinstance(value, Mapping):
             yield from _found(value, below)
-        elif "fingerprint" in key and isinstance(value, str) and value:
+        elif isinstance(value, str) and _HEXADECIMAL.fullmatch(value):
             yield below, value
 
 

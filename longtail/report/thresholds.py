@@ -110,13 +110,13 @@ def history_figure(run: RunFiles) -> Figure | None:
     trained = {arm: steps for arm, steps in histories.items() if steps}
     if not trained:
         return None
-    epochs = max(numbers([s.get("epoch") for s in steps])[-1] or 1 for steps in trained.values())
-    x = Axis("epoch", 0.0, max(epochs, 1.0), lambda v: f"{v:g}", 5)
+    last = max(len(steps) for steps in trained.values())
+    x = Axis("epoch", 1.0, float(last), lambda v: f"{v:g}", min(last, 6))
     f1 = [_series(steps, arm, "validation_micro_f1") for arm, steps in trained.items()]
     loss = [_series(steps, arm, "loss") for arm, steps in trained.items()]
     highest = max((v for s in f1 for v in s.y if v is not None), default=1.0)
     panels = [
-        line_panel("Micro-F1 on validation, each epoch at its own best threshold", f1, x,
+        line_panel("Micro-F1 on validation", f1, x,
                    Axis("micro-F1", 0.0, min(1.0, 1.1 * highest or 1.0), percent_tick, 5)),
         *(_loss_panel(series, x) for series in loss),
     ]  # fmt: skip
@@ -126,7 +126,7 @@ def history_figure(run: RunFiles) -> Figure | None:
 def _loss_panel(series: Series, x: Axis) -> Panel:
     highest = max((value for value in series.y if value is not None), default=1.0)
     y = Axis("loss", 0.0, 1.05 * highest or 1.0, lambda v: f"{v:.3g}", 5)
-    return line_panel(f"Training loss, {series.name}: scales of two losses differ", [series], x, y)
+    return line_panel(f"Training loss, {series.name}", [series], x, y)
 
 
 def _series(steps: list[dict[str, Any]], arm: str, key: str) -> Series:

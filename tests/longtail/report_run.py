@@ -143,6 +143,8 @@ def _metrics(
         }
     return {
         "name": "tickets",
+        "run": "20260301T093000Z-1a2b",
+        "started_at": "2026-03-01T09:30:00+00:00",
         "candidate_loss": "db",
         "threshold_policy": "group",
         "test": {
