@@ -56,6 +56,9 @@ class ModelRegistry(Protocol):
     def move_alias(self, alias: Alias, number: int) -> None:
         """Point an alias to a version, atomically."""
 
+    def download(self, version: Version, to: Path) -> Path:
+        """Fetch a version's bundle, verified."""
+
     def verify(self, version: Version) -> None:
         """Raise unless the version's bundle is what was registered."""
 

@@ -1,10 +1,12 @@
-"""From a passing verdict and a passed serve check to a live champion."""
+"""From a passing verdict and a passed serve check to a live champion, and back again."""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,11 @@ from pydantic import ValidationError
 
 from longtail import storage
 from longtail.config import PublishSettings
-from longtail.errors import LongtailError
+from longtail.errors import LongtailError, StoreError
 from longtail.gate.verdict import Verdict
 from tasks.mlflow_store import MlflowStore
-from tasks.promotion import Promotion, Promotions, timestamp
-from tasks.registry import MICRO_F1_TAG, Registry
+from tasks.promotion import ModelRegistry, Promotion, Promotions, timestamp
+from tasks.registry import MICRO_F1_TAG, Registry, Version
 
 if TYPE_CHECKING:
     from longtail.serve_check import ServeCheck
@@ -101,6 +103,50 @@ def publish(
     return promotions.promote(version, entry)
 
 
+def rollback(
+    promotions: Promotions,
+    by: str,
+    reason: str,
+    to: int | None = None,
+    at: dt.datetime | None = None,
+) -> Promotion:
+    """Make an earlier champion the champion again, after its bundle has scored a text.
+
+    Args:
+        promotions: of the model.
+        by: who asks for it.
+        reason: why; both stay in the log.
+        to: version number; the previous champion by default.
+        at: when; now by default.
+
+    Returns:
+        The entry of the promotion log.
+
+    Raises:
+        StoreError: there is nothing to go back to, or its bundle cannot be served; the champion
+            is what it was.
+    """
+    check = partial(check_serves, promotions.registry)
+    return promotions.rollback(by, reason, to, check=check, at=at)
+
+
+def check_serves(registry: ModelRegistry, version: Version) -> None:
+    """Fetch a version's bundle, load it with today's libraries and score a text with it.
+
+    Raises:
+        StoreError: it cannot be fetched or loaded, or its probabilities are none.
+    """
+    from longtail.scoring import score_bundle
+
+    with tempfile.TemporaryDirectory(prefix="longtail-serves-") as folder:
+        bundle = registry.download(version, Path(folder) / "bundle")
+        probabilities = score_bundle(bundle, ["Does it serve?"])
+    if not ((probabilities >= 0.0) & (probabilities <= 1.0)).all():
+        raise StoreError(
+            f"{version.name} version {version.number}: its probabilities are not numbers in [0, 1]"
+        )
+
+
 def judged_against(verdict: Verdict) -> int | None:
     """The version of the champion that the verdict is about, None at a first release.
 
@@ -137,8 +183,14 @@ def _check_verdict(verdict: Verdict) -> None:
 
 
 def _check_serve(serve: ServeCheck) -> None:
-    if serve.passed is not True or serve.n < 1 or not math.isfinite(serve.largest_difference):
+    difference = serve.largest_difference
+    if (
+        serve.passed is not True
+        or serve.n < 1
+        or difference is None
+        or not math.isfinite(difference)
+    ):
         raise NotPublishableError(
-            f"The bundle failed the check in a fresh process: {serve.n} texts, largest difference "
-            f"of a probability {serve.largest_difference:g}"
+            f"The bundle failed the check in a fresh process, {serve.n} texts: "
+            f"{serve.detail or f'largest difference of a probability {difference}'}"
         )

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from types import SimpleNamespace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from longtail.config import GatePolicy, PublishSettings
+from longtail.config import EncoderSettings, GatePolicy, PublishSettings
+from longtail.errors import StoreError
 from longtail.gate.verdict import RuleResult, Verdict, override
+from longtail.serve_check import ServeCheck
 from tasks.promotion import StaleChampionError
-from tasks.publishing import NotPublishableError, open_promotions, publish, rules_fingerprint
+from tasks.publishing import (
+    NotPublishableError,
+    open_promotions,
+    publish,
+    rollback,
+    rules_fingerprint,
+)
 
 NOW = dt.datetime(2026, 11, 23, 6, 0, tzinfo=dt.UTC)
-SERVED = SimpleNamespace(passed=True, largest_difference=1e-7, n=64)
+SERVED = ServeCheck(passed=True, largest_difference=1e-7, n=64)
 
 
 def rule(name: str = "micro_f1", passed: bool = True, severity: str = "block") -> RuleResult:
@@ -91,12 +100,19 @@ def test_anything_but_a_passing_verdict_is_refused(promotions, make_bundle, refu
 
 @pytest.mark.parametrize(
     ("passed", "difference", "n"),
-    [(False, 1e-7, 64), (True, math.nan, 64), (True, 0.0, 0), (True, math.inf, 64)],
+    [
+        (False, 1e-7, 64),
+        (False, None, 0),
+        (True, None, 64),
+        (True, math.nan, 64),
+        (True, 0.0, 0),
+        (True, math.inf, 64),
+    ],
 )
 def test_a_bundle_that_failed_its_serve_check_is_refused(
     promotions, make_bundle, passed, difference, n
 ):
-    serve = SimpleNamespace(passed=passed, largest_difference=difference, n=n)
+    serve = ServeCheck(passed=passed, largest_difference=difference, n=n)
     blocked = verdict(rule("candidate_scored"), rule(passed=False))
     for asked in (verdict(), override(blocked, "ada", "we know better", NOW)):
         with pytest.raises(NotPublishableError, match="fresh process"):
@@ -135,3 +151,47 @@ def test_publishing_the_same_run_again_changes_nothing(promotions, make_bundle):
     once = release(promotions, make_bundle("one"), verdict(), run_id=run)
     assert release(promotions, make_bundle("one"), verdict(), run_id=run) == once
     assert len(promotions.log()) == 1
+
+
+def real_bundle(directory: Path, seed: int) -> Path:
+    from longtail.bundle import BundleInfo, TrainingIds, write_bundle
+    from longtail.encoder import build_classifier, load_encoder
+    from longtail.tiny import write_tiny_encoder
+
+    labels = ("bug", "print")
+    path = write_tiny_encoder(directory / f"encoder{seed}", ["the printer jams"], hidden_size=16)
+    encoder = load_encoder(EncoderSettings(source=str(path), sha256=None))
+    info = BundleInfo(
+        labels=labels,
+        thresholds=(0.5, 0.5),
+        threshold_policy="global",
+        label_groups=("HEAD", "TAIL"),
+        group_cutoffs=(1, 2),
+        train_support=(2, 1),
+        max_length=32,
+        loss="db",
+        data_fingerprint="d",
+        encoder_fingerprint="e",
+        encoder_source="tiny",
+    )
+    training = TrainingIds(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+    model = build_classifier(encoder, labels, seed=seed)
+    return write_bundle(directory / f"bundle{seed}", model, encoder.tokenizer, info, training)
+
+
+def test_rollback_serves_the_bundle_first(promotions, make_bundle, tmp_path):
+    release(promotions, real_bundle(tmp_path, seed=1), verdict())
+    release(promotions, real_bundle(tmp_path, seed=2), verdict(champion="1"))
+    line = rollback(promotions, "ada", "wrong tags", at=NOW)
+    assert (line.from_version, line.to_version) == (2, 1)
+    assert promotions.champion().number == 1
+    assert promotions.registry.aliased("previous").number == 2
+
+
+def test_rollback_to_what_cannot_be_loaded_changes_nothing(promotions, make_bundle):
+    release(promotions, make_bundle("one"), verdict())
+    release(promotions, make_bundle("two"), verdict(champion="1"))
+    with pytest.raises(StoreError, match="not a bundle of Longtail's"):
+        rollback(promotions, "ada", "wrong tags")
+    assert promotions.champion().number == 2
+    assert len(promotions.log()) == 2
