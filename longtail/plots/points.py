@@ -34,7 +34,7 @@ def scatter_panel(title: str, points: Sequence[Point], x_name: str, y_name: str)
     top, bottom = 44.0, 44.0 + _PLOT
     highest = max((point.support for point in points), default=1)
     across = Scale(0, max(highest, 1), _LEFT + 8, WIDTH - _RIGHT, log=True)
-    up = Scale(-reach, reach, bottom, top)
+    up = Scale(-1.04 * reach, 1.04 * reach, bottom, top)
     parts = [canvas.text(0, 14, title, "t"), canvas.text(0, 31, y_name, "m")]
     for value in up.ticks(5):
         css = "axis" if abs(value) < 1e-9 else "grid"

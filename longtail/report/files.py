@@ -72,6 +72,11 @@ class RunFiles:
                 return str(source["name"])
         return self.directory.resolve().name
 
+    @property
+    def id(self) -> str:
+        """The run's id; empty where no file says."""
+        return str(self.metrics.get("run") or "")
+
     def overall(self, arm: str, metric: str) -> float | None:
         """An overall test metric of an arm; None where it is missing or could not be computed."""
         return number(part(self.metrics, "arms", arm, "overall").get(metric))

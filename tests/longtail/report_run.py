@@ -207,7 +207,7 @@ def _write_data(
             "publish": {"tracking_uri": "https://me:hunter2@tracking.example.org"},
         },
     )
-    reasons = [["text is empty"]] * 30 + [["labels: not a JSON list"]] * 9
+    reasons = [["text is empty"]] * 30 + [[f"labels: {SECRET!r} is not a list"]] * 9
     reasons += [["id occurs twice with different labels", "text is empty"]] * 5
     storage.write_parquet(
         directory / "quarantine.parquet",

@@ -138,7 +138,8 @@ def test_no_text_of_the_data_set_is_in_it(runs: dict[str, Path]) -> None:
     html = render_report(runs["promote"]).read_text(encoding="utf-8")
     assert SECRET not in html
     assert "secret" not in html
-    assert "row 3" in html
+    assert "exports/tickets.csv, rows 3, 10 and 17" in html
+    assert "labels: … is not a list" in html
 
 
 def test_a_reason_is_counted_without_its_values() -> None:
