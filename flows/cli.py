@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # noqa: SLF001 - its only name
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     summary: str,
     run: Callable[[argparse.Namespace], int],
@@ -101,7 +101,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
         "demo",
@@ -116,7 +116,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--dir", default="demo", metavar="DIR", help="work here (default: ./demo)")
 
 
-def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
         "retrain",
@@ -134,7 +134,7 @@ def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
 
-def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands, "predict", "label texts with the champion", _predict, epilog=_EXIT_CODES
     )
@@ -151,12 +151,12 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
 
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "report", "write report.html of a run once more", _report)
     parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
 
 
-def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "rollback", "put the previous champion back", _rollback)
     parser.add_argument("--name", help="the model's name (default: the only one in the store)")
     parser.add_argument("--to", type=_positive, metavar="VERSION", help="an older version instead")

@@ -104,6 +104,11 @@ class PredictConfig(Settings):
     out: str | None = Field(None, description="Parquet, CSV or JSONL file to write.")
     publish: PublishSettings = PublishSettings()
 
+    @property
+    def store_directory(self) -> Path:
+        """Where everything that persists is kept."""
+        return store_directory(self.store)
+
 
 def store_directory(store: str | None) -> Path:
     """The store named, else the one of the environment, else the default."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from longtail.gate.decision import decide
 from longtail.gate.inputs import GateInputs, LeakCheck
-from longtail.gate.verdict import Override, RuleResult, Verdict, override
+from longtail.gate.verdict import Override, RuleResult, Verdict, override, with_rule
 
 __all__ = [
     "GateInputs",
@@ -18,4 +18,5 @@ __all__ = [
     "Verdict",
     "decide",
     "override",
+    "with_rule",
 ]

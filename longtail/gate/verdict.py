@@ -145,3 +145,19 @@ def override(verdict: Verdict, by: str, reason: str, at: datetime) -> Verdict:
     spoken = f"Promoted by {record.by} against the gate, {at:%Y-%m-%d}: {record.reason}"
     changed = {"decision": "promote", "override": record, "reasons": (spoken, *verdict.reasons)}
     return Verdict.model_validate({**dict(verdict), **changed})
+
+
+def with_rule(verdict: Verdict, rule: RuleResult) -> Verdict:
+    """The verdict with one more rule, checked after the gate; a failed blocking one blocks.
+
+    Args:
+        verdict: what the gate decided.
+        rule: such as the check of the bundle in a fresh process.
+    """
+    changed: dict[str, Any] = {"rules": (*verdict.rules, rule)}
+    if rule.severity == "block" and not rule.passed:
+        warnings = tuple(f"Warning: {warning.detail}" for warning in verdict.warnings)
+        earlier = tuple(failed.detail for failed in verdict.failed)
+        reasons = (rule.detail, *earlier, *warnings)
+        changed |= {"decision": "block", "override": None, "reasons": reasons}
+    return Verdict.model_validate({**dict(verdict), **changed})

@@ -1,0 +1,113 @@
+"""What the command line prints: the verdict, the arms, and where to look."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli import EXIT_BLOCKED, EXIT_ERROR, EXIT_PROMOTED
+from longtail import storage
+
+if TYPE_CHECKING:
+    from flows.config import PredictConfig, RetrainConfig
+
+_ARM_COLUMNS = (
+    ("micro-F1", "micro_f1"),
+    ("precision", "micro_precision"),
+    ("recall", "micro_recall"),
+    ("macro-F1", "macro_f1"),
+    ("label coverage", "label_coverage"),
+    ("Hamming loss", "hamming_loss"),
+)
+
+
+def run_retrain(config: RetrainConfig) -> int:
+    """Run the retrain flow, print what came out, and give the exit code."""
+    from flows.retrain import retrain
+
+    state = retrain(config, return_state=True)
+    if state.name not in ("Promoted", "Blocked"):
+        state.result()  # raises what went wrong
+        return EXIT_ERROR
+    print_outcome(Path(state.result(raise_on_failure=False)))
+    return EXIT_PROMOTED if state.name == "Promoted" else EXIT_BLOCKED
+
+
+def run_predict(config: PredictConfig) -> int:
+    """Label the texts of a file and say where the labels are."""
+    from flows.predict import predict
+
+    handle = predict(config)
+    console = Console()
+    console.print(
+        f"{handle.texts:,} texts labelled by version {handle.version}: {handle.path}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if handle.quarantine is not None:
+        console.print(
+            f"{handle.quarantined:,} rows set aside with their reasons: {handle.quarantine}",
+            markup=False,
+            soft_wrap=True,
+        )
+    return EXIT_PROMOTED
+
+
+def run_report(directory: str) -> int:
+    """Write a run's report once more."""
+    from longtail.report import render_report
+
+    page = render_report(Path(directory))
+    Console().print(f"Report: {page}", markup=False, soft_wrap=True)
+    return EXIT_PROMOTED
+
+
+def run_rollback(
+    *, name: str | None, store: str | None, to: int | None, by: str | None, reason: str
+) -> int:
+    """Put an earlier champion back and say which."""
+    from flows.rollback import rollback
+
+    entry = rollback(name=name, store=store, to=to, by=by or getpass.getuser(), reason=reason)
+    Console().print(
+        f"Version {entry.to_version} is live again; version {entry.from_version} is kept as "
+        "the previous one.",
+        markup=False,
+    )
+    return EXIT_PROMOTED
+
+
+def print_outcome(directory: Path) -> None:
+    """The verdict, its reasons and the arms side by side."""
+    console = Console()
+    verdict = storage.read_json(directory / "verdict.json")
+    metrics = storage.read_json(directory / "metrics.json")
+    console.print(_arms_table(metrics))
+    promoted = verdict["decision"] == "promote"
+    console.print(
+        "PROMOTED" if promoted else "BLOCKED", style="bold green" if promoted else "bold red"
+    )
+    for reason in verdict["reasons"]:
+        console.print(f"  • {reason}", markup=False, highlight=False)
+    console.print(f"Report: {directory / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _arms_table(metrics: dict[str, Any]) -> Table:
+    test = metrics["test"]
+    table = Table(title=f"Test set: {test['texts']:,} texts, {test['labels']:,} labels")
+    table.add_column("arm")
+    for heading, _ in _ARM_COLUMNS:
+        table.add_column(heading, justify="right")
+    for arm, entry in metrics["arms"].items():
+        name = f"{arm} ({entry['loss']})" if arm == "candidate" else arm
+        cells = [_number(entry["overall"].get(key)) for _, key in _ARM_COLUMNS]
+        table.add_row(name, *cells)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

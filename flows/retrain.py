@@ -1,0 +1,79 @@
+"""The retrain flow: from an export to a promoted model, or a page that says why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed, State
+from tasks.split import split_dataset
+
+from flows.config import RetrainConfig
+from longtail.config import LossSettings
+from tasks.champion import repair_registry, score_champion
+from tasks.gate import judge
+from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
+from tasks.ingest import current_dataset, ingest_export, update_dataset
+from tasks.publish import publish_candidate
+from tasks.report import write_report
+from tasks.run import open_run
+from tasks.track import track_run
+from tasks.train import train_encoder, train_linear
+from tasks.tune import tune_thresholds
+
+
+@flow(name="retrain", flow_run_name="retrain-{config.model_name}", validate_parameters=True)
+def retrain(config: RetrainConfig) -> State[Any]:
+    """Train on an annotation export; promote the candidate only if the gate lets it.
+
+    Args:
+        config: everything there is to set; docs/reference/configuration.md.
+
+    Returns:
+        A state named ``Promoted`` or ``Blocked`` whose data is the run's directory.
+    """
+    run = open_run(config.model_name, config.store_directory, config.out, config)
+    repair_registry(run, config.publish)
+    dataset = _update_dataset(run, config)
+    split = split_dataset(run, dataset, config.data, config.split, config.groups)
+    arms = tuple(tune_thresholds(split, arm, config.thresholds)
+                 for arm in _train_arms(run, split, dataset, config))  # fmt: skip
+    champion = score_champion(run, split, config.publish)
+    verdict = judge(run, split, dataset, arms, champion, config.gate)
+    verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=_who())
+    write_report(run)
+    track_run(run, dataset, config.publish)
+    message = (
+        f"{verdict.reasons[0] if verdict.reasons else ''} Report: {run.directory / 'report.html'}"
+    )
+    outcome = Completed if verdict.decision == "promote" else Failed
+    name = "Promoted" if verdict.decision == "promote" else "Blocked"
+    return outcome(name=name, message=message, data=str(run.directory))
+
+
+def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
+    if config.data.path is None:
+        return current_dataset(run)
+    merge = config.data.merge_duplicates
+    accepted = ingest_export(run, config.data.path, config.data)
+    return update_dataset(
+        run,
+        accepted,
+        merge_duplicates=config.data.columns.split is None if merge is None else merge,
+    )
+
+
+def _train_arms(
+    run: RunHandle, split: SplitHandle, dataset: DatasetHandle, config: RetrainConfig
+) -> list[ArmHandle]:
+    shared = (run, split, dataset, config.encoder, config.training)
+    return [
+        train_linear(run, split, config.linear),
+        train_encoder(*shared, arm="bce", loss=LossSettings(name="bce")),
+        train_encoder(*shared, arm="candidate", loss=config.loss),
+    ]
+
+
+def _who() -> str:
+    return f"flow run {flow_run.get_name() or flow_run.get_id() or 'without a name'}"

@@ -1,0 +1,23 @@
+"""An arm's own file: what it is, how it was trained, where it cuts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from longtail import storage
+
+ARM_FILE = "arm.json"
+
+
+def write_arm(directory: Path, **values: Any) -> None:
+    """Add values to ``arm.json``."""
+    path = directory / ARM_FILE
+    before = storage.read_json(path) if path.is_file() else {}
+    storage.write_json(path, {**before, **values})
+
+
+def read_thresholds(directory: Path) -> dict[str, float]:
+    """Threshold of each label the arm knows; a label is given where probability > threshold."""
+    cuts: dict[str, float] = storage.read_json(directory / ARM_FILE)["thresholds"]["labels"]
+    return cuts

@@ -1,0 +1,76 @@
+"""Reading the run's split back: texts, label matrices, label space and groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+
+from longtail import storage
+from longtail.config import SplitName
+from longtail.evaluation import TestSet
+from longtail.labels import LabelGroups, LabelSpace
+from tasks.handles import SplitHandle
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """The run's split on disk, read on demand."""
+
+    handle: SplitHandle
+
+    @cached_property
+    def space(self) -> LabelSpace:
+        """The label space of every matrix."""
+        return LabelSpace(tuple(storage.read_json(self.handle.label_space)["labels"]))
+
+    @cached_property
+    def groups(self) -> LabelGroups:
+        """HEAD, MEDIUM and TAIL, fixed on the training support."""
+        value = storage.read_json(self.handle.label_space)
+        return LabelGroups(tuple(value["groups"]), tuple(value["support"]), tuple(value["cutoffs"]))
+
+    def table(self, split: SplitName, columns: list[str] | None = None) -> pa.Table:
+        """A split's rows."""
+        return storage.read_parquet(self.handle.directory / f"{split}.parquet", columns)
+
+    def ids(self, split: SplitName) -> list[str]:
+        """A split's text ids, row order."""
+        return list(self.table(split, ["id"])["id"].to_pylist())
+
+    def texts(self, split: SplitName) -> list[str]:
+        """A split's texts, row order."""
+        return list(self.table(split, ["text"])["text"].to_pylist())
+
+    def y(self, split: SplitName) -> sp.csr_array:
+        """A split's label matrix, boolean CSR of shape (texts, labels)."""
+        return self.space.encode(self.table(split, ["labels"])["labels"].to_pylist())
+
+    @cached_property
+    def test(self) -> TestSet:
+        """The test set as evaluation and gate want it."""
+        table = self.table("test")
+        return TestSet(
+            ids=tuple(table["id"].to_pylist()),
+            units=table["unit"].to_numpy().astype(np.int64),
+            cohort=table["cohort"].to_numpy().astype(np.int64),
+            y=self.space.encode(table["labels"].to_pylist()),
+            labels=self.space.names,
+        )
+
+
+def write_label_space(path: Path, space: LabelSpace, groups: LabelGroups) -> None:
+    """Write what :class:`SplitData` reads."""
+    storage.write_json(
+        path,
+        {
+            "labels": space.names,
+            "groups": groups.of_label,
+            "support": groups.support,
+            "cutoffs": groups.cutoffs,
+        },
+    )

@@ -1,0 +1,202 @@
+"""Test probabilities + thresholds → metrics of every arm → the verdict."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from longtail import storage
+from longtail.config import GROUPS, GatePolicy
+from longtail.evaluation import ArmEvaluation, evaluate
+from longtail.gate import GateInputs, Verdict, decide
+from longtail.predictions import read_predictions
+from longtail.thresholds import NOTHING, threshold_curve
+from tasks.arms import ARM_FILE, read_thresholds
+from tasks.artifacts import percent, publish_markdown, publish_table
+from tasks.data import SplitData
+from tasks.handles import ArmHandle, ChampionHandle, DatasetHandle, RunHandle, SplitHandle
+from tasks.journal import record_look
+from tasks.leaks import check_leaks
+
+logger = logging.getLogger(__name__)
+_CURVE_POINTS = 99
+
+
+@task(name="evaluate and gate")
+def judge(
+    run: RunHandle,
+    split: SplitHandle,
+    dataset: DatasetHandle,
+    arms: tuple[ArmHandle, ...],
+    champion: ChampionHandle,
+    policy: GatePolicy,
+) -> Verdict:
+    """Score every arm on the test set, write ``metrics.json``, decide, write ``verdict.json``."""
+    data = SplitData(split)
+    every = (*arms, *champion.arms)
+    evaluations = {arm.arm: _evaluate(data, arm) for arm in every}
+    looks = record_look(run.model_store, run.id, data.test.fingerprint)
+    metrics = _metrics(run, data, every, evaluations, looks)
+    storage.write_json(run.directory / "metrics.json", metrics)
+    references = {arm.arm: evaluations[arm.arm] for arm in champion.arms}
+    if champion.state == "scored" and "best_champion" not in references:
+        references["best_champion"] = references["champion"]
+    inputs = GateInputs(
+        test=data.test,
+        groups=data.groups,
+        arms={arm.arm: evaluations[arm.arm] for arm in arms},
+        leaks=check_leaks(data, dataset, every),
+        champion_state=champion.state,
+        champion_error=champion.error,
+        references=references,
+        looks=looks,
+        versions={} if champion.version is None else {"champion": str(champion.version)},
+    )
+    verdict = decide(inputs, policy)
+    write_verdict(run, verdict)
+    _show(metrics)
+    return verdict
+
+
+def write_verdict(run: RunHandle, verdict: Verdict) -> None:
+    """Write ``verdict.json`` and show the verdict on the run's page."""
+    storage.write_json(run.directory / "verdict.json", verdict.model_dump(mode="json"))
+    title = "PROMOTED" if verdict.decision == "promote" else "BLOCKED"
+    logger.info("%s: %s", title, " ".join(verdict.reasons))
+    lines = [
+        f"# {title}",
+        "",
+        *(f"- {reason}" for reason in verdict.reasons),
+        "",
+        "| rule | passed | severity | value | threshold | |",
+        "| - | - | - | - | - | - |",
+    ]
+    for rule in verdict.rules:
+        cells = (
+            rule.name,
+            "yes" if rule.passed else "**no**",
+            rule.severity,
+            _cell(rule.value),
+            _cell(rule.threshold),
+            rule.detail.replace("|", "\\|"),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    publish_markdown("verdict", "\n".join(lines), title)
+
+
+def _evaluate(data: SplitData, arm: ArmHandle) -> ArmEvaluation:
+    predictions = read_predictions(arm.directory / "test.parquet")
+    thresholds = read_thresholds(arm.directory)
+    labels = data.space.names
+    return evaluate(
+        data.test,
+        arm.arm,
+        predictions.aligned(data.test.ids, labels),
+        np.array([thresholds.get(label, NOTHING) for label in labels]),
+        data.groups,
+        scored_labels=predictions.labels,
+    )
+
+
+def _metrics(
+    run: RunHandle,
+    data: SplitData,
+    arms: tuple[ArmHandle, ...],
+    evaluations: dict[str, ArmEvaluation],
+    looks: int,
+) -> dict[str, Any]:
+    test, groups = data.test, data.groups
+    test_support = np.bincount(test.y.indices, minlength=len(test.labels))
+    candidate = next(arm for arm in arms if arm.arm == "candidate")
+    policy = storage.read_json(candidate.directory / ARM_FILE)["thresholds"]["policy"]
+    return {
+        "name": run.name,
+        "run": run.id,
+        "started_at": run.started_at,
+        "candidate_loss": candidate.loss,
+        "threshold_policy": policy,
+        "test": {
+            "texts": len(test.ids),
+            "labels": len(test.labels),
+            "positives": int(test_support.sum()),
+            "fingerprint": test.fingerprint,
+            "original_cohort_texts": int((test.cohort == 0).sum()),
+            "looks": looks,
+        },
+        "labels": [
+            {"name": name, "group": group, "train_support": train, "test_support": int(in_test)}
+            for name, group, train, in_test in zip(
+                test.labels, groups.of_label, groups.support, test_support, strict=True
+            )
+        ],
+        "groups": {"cutoffs": groups.cutoffs, **_group_summaries(data, test_support)},
+        "arms": {arm.arm: _arm_entry(data, arm, evaluations[arm.arm]) for arm in arms},
+    }
+
+
+def _group_summaries(data: SplitData, test_support: Any) -> dict[str, dict[str, int]]:
+    train = np.asarray(data.groups.support)
+    summaries = {}
+    for group in GROUPS:
+        columns = data.groups.columns(group)
+        inside = train[columns]
+        summaries[group] = {
+            "labels": len(columns),
+            "train_positives": int(inside.sum()),
+            "test_positives": int(test_support[columns].sum()),
+            "min_support": int(inside.min(initial=0) if len(inside) == 0 else inside.min()),
+            "max_support": int(inside.max(initial=0)),
+        }
+    return summaries
+
+
+def _arm_entry(data: SplitData, arm: ArmHandle, evaluation: ArmEvaluation) -> dict[str, Any]:
+    about = storage.read_json(arm.directory / ARM_FILE)
+    thresholds = {key: about["thresholds"][key] for key in ("policy", "by_group", "fallbacks")}
+    entry = {
+        "loss": arm.loss,
+        "seconds": arm.seconds,
+        "version": arm.version,
+        "thresholds": thresholds,
+        "history": about.get("history", []),
+        **evaluation.to_json(),
+    }
+    validation = arm.directory / "validation.parquet"
+    if validation.is_file():
+        predictions = read_predictions(validation)
+        scores = predictions.aligned(data.ids("validation"), data.space.names)
+        entry["curve"] = threshold_curve(data.y("validation"), scores, points=_CURVE_POINTS)
+    return entry
+
+
+def _show(metrics: dict[str, Any]) -> None:
+    arms = metrics["arms"]
+    publish_table(
+        "arms",
+        [
+            {
+                "arm": arm,
+                "loss": entry["loss"],
+                "micro-F1": percent(entry["overall"]["micro_f1"]),
+                "macro-F1": percent(entry["overall"]["macro_f1"]),
+                "label coverage": percent(entry["overall"]["label_coverage"]),
+            }
+            for arm, entry in arms.items()
+        ],
+        "Every arm on the test set",
+    )
+    publish_table(
+        "groups",
+        [
+            {"arm": arm, **{group: percent(entry["groups"][group]["micro_f1"]) for group in GROUPS}}
+            for arm, entry in arms.items()
+        ],
+        "Micro-F1 within each label group",
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

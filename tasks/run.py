@@ -1,0 +1,58 @@
+"""Opening a run: its id, its directory, and what an earlier run left there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from longtail import storage
+from longtail.config import Settings
+from longtail.errors import ConfigError
+from tasks.handles import RunHandle
+
+logger = logging.getLogger(__name__)
+CONFIG = "config.json"
+
+
+def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHandle:
+    """Create the run's directory and write the configuration into it.
+
+    A directory that holds an earlier run is kept under the next free name (``out.1``, …): no
+    result is ever overwritten.
+
+    Raises:
+        ConfigError: ``out`` is a file, or a directory with something else in it.
+    """
+    started = dt.datetime.now(dt.UTC)
+    run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    directory = Path(out).resolve() if out else store / name / "runs" / run_id
+    if directory.exists():
+        _make_room(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    storage.write_json(directory / CONFIG, config.model_dump(mode="json"))
+    return RunHandle(
+        id=run_id,
+        name=name,
+        directory=directory,
+        store=store,
+        started_at=started.isoformat(timespec="seconds"),
+    )
+
+
+def _make_room(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: --out must be a directory, found a file")
+    if not any(directory.iterdir()):
+        return
+    if not (directory / CONFIG).is_file():
+        raise ConfigError(
+            f"{directory}: not empty and not an earlier run; choose another directory for --out"
+        )
+    number = 1
+    while (kept := directory.with_name(f"{directory.name}.{number}")).exists():
+        number += 1
+    os.replace(directory, kept)
+    logger.info("The earlier run in %s is kept as %s", directory, kept)

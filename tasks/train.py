@@ -1,0 +1,149 @@
+"""Train → arms: the linear baseline, BERT with BCE, BERT with the candidate's loss."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from longtail import storage
+from longtail.activations import ActivationCache
+from longtail.annotations.merge import normalise_text
+from longtail.baselines import LinearBaseline
+from longtail.bundle import BundleInfo, TrainingIds, write_bundle
+from longtail.config import EncoderSettings, LinearSettings, LossSettings, TrainingSettings
+from longtail.encoder import Encoder, load_encoder
+from longtail.hashing import stable_hash
+from longtail.losses import build_loss
+from longtail.predictions import Predictions, write_predictions
+from longtail.scoring import score_bundle
+from longtail.tiny import write_tiny_encoder
+from longtail.training import LabelledTexts, TrainedArm, train_arm
+from tasks.arms import write_arm
+from tasks.data import SplitData
+from tasks.handles import ArmHandle, ArmName, DatasetHandle, RunHandle, SplitHandle
+
+logger = logging.getLogger(__name__)
+
+GPU = "gpu"
+TINY = "tiny"
+
+
+@task(name="train linear")
+def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -> ArmHandle:
+    """Fit TF-IDF with one linear classifier per label, and score validation and test."""
+    started = time.monotonic()
+    data = SplitData(split)
+    model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"))
+    directory = _directory(run, "linear")
+    for part in ("validation", "test"):
+        scores = model.predict(data.texts(part))
+        write_predictions(directory / f"{part}.parquet",
+                          Predictions(tuple(data.ids(part)), data.space.names, scores))  # fmt: skip
+    return _finish(directory, "linear", settings.estimator, time.monotonic() - started)
+
+
+@task(name="train encoder", task_run_name="train {arm}", tags=[GPU])
+def train_encoder(
+    run: RunHandle,
+    split: SplitHandle,
+    dataset: DatasetHandle,
+    encoder_settings: EncoderSettings,
+    settings: TrainingSettings,
+    *,
+    arm: ArmName,
+    loss: LossSettings,
+) -> ArmHandle:
+    """Fine-tune with one loss, write the bundle, and score validation and test with it."""
+    started = time.monotonic()
+    data = SplitData(split)
+    train, validation = (LabelledTexts(data.texts(part), data.y(part))
+                         for part in ("train", "validation"))  # fmt: skip
+    encoder = _encoder(run, encoder_settings, train.texts)
+    module = build_loss(loss, support=data.groups.support, n_texts=len(train.texts), y=train.y)
+    cache = ActivationCache(run.cache) if settings.cache else None
+    logger.info("%s: training with the loss %s on %d texts", arm, loss.name, len(train.texts))
+    trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
+    directory = _directory(run, arm)
+    info = _info(data, dataset, encoder, encoder_settings, settings, loss, trained)
+    bundle = write_bundle(
+        directory / "bundle", trained.model, encoder.tokenizer, info, _training_ids(data)
+    )
+    for part in ("validation", "test"):
+        scores = score_bundle(bundle, data.texts(part), cache=cache)
+        write_predictions(directory / f"{part}.parquet",
+                          Predictions(tuple(data.ids(part)), data.space.names, scores))  # fmt: skip
+    return _finish(directory, arm, loss.name, time.monotonic() - started, trained, bundle)
+
+
+def _encoder(run: RunHandle, settings: EncoderSettings, texts: Any) -> Encoder:
+    if settings.source != TINY:
+        return load_encoder(settings)
+    directory = run.store / "cache" / "encoders" / f"tiny-{storage.fingerprint(list(texts))[:16]}"
+    if not directory.is_dir():
+        with storage.committed_directory(directory) as staging:
+            write_tiny_encoder(staging, texts)
+    return load_encoder(EncoderSettings(source=str(directory)))
+
+
+def _info(
+    data: SplitData,
+    dataset: DatasetHandle,
+    encoder: Encoder,
+    encoder_settings: EncoderSettings,
+    settings: TrainingSettings,
+    loss: LossSettings,
+    trained: TrainedArm,
+) -> BundleInfo:
+    """What is known before tuning; until then the best epoch's own cut stands for all labels."""
+    cut = trained.history[trained.best_epoch - 1]["threshold"]
+    return BundleInfo(
+        labels=data.space.names,
+        thresholds=(cut,) * len(data.space),
+        threshold_policy="global",
+        label_groups=data.groups.of_label,
+        group_cutoffs=data.groups.cutoffs,
+        train_support=data.groups.support,
+        max_length=settings.max_length,
+        frozen_layers=trained.frozen_layers,
+        loss=loss.name,
+        data_fingerprint=dataset.fingerprint,
+        encoder_fingerprint=encoder.fingerprint,
+        encoder_source=encoder_settings.source,
+        settings={"training": settings.model_dump(), "loss": loss.model_dump()},
+    )
+
+
+def _training_ids(data: SplitData) -> TrainingIds:
+    texts = [normalise_text(text) for text in data.texts("train")]
+    return TrainingIds(stable_hash(data.ids("train")), stable_hash(texts))
+
+
+def _directory(run: RunHandle, arm: str) -> Path:
+    directory = run.directory / "arms" / arm
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _finish(
+    directory: Path,
+    arm: ArmName,
+    loss: str,
+    seconds: float,
+    trained: TrainedArm | None = None,
+    bundle: Path | None = None,
+) -> ArmHandle:
+    about: dict[str, Any] = {"arm": arm, "loss": loss, "seconds": seconds, "history": []}
+    if trained is not None:
+        about["history"] = trained.history
+        about["training"] = {
+            name: getattr(trained, name)
+            for name in ("best_epoch", "seconds", "cache_seconds", "tokens_per_second", "device",
+                         "trainable_layers", "frozen_layers", "trainable_parameters", "cached")
+        }  # fmt: skip
+    write_arm(directory, **about)
+    logger.info("%s: trained and scored in %.0f s", arm, seconds)
+    return ArmHandle(arm=arm, directory=directory, loss=loss, seconds=seconds, bundle=bundle)

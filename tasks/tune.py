@@ -1,0 +1,37 @@
+"""Validation probabilities → thresholds, every arm by the same policy."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import task
+
+from longtail.config import ThresholdSettings
+from longtail.predictions import read_predictions
+from longtail.thresholds import fit_thresholds
+from tasks.arms import write_arm
+from tasks.data import SplitData
+from tasks.handles import ArmHandle, SplitHandle
+
+logger = logging.getLogger(__name__)
+
+
+@task(name="tune thresholds", task_run_name="tune thresholds of {arm.arm}")
+def tune_thresholds(split: SplitHandle, arm: ArmHandle, settings: ThresholdSettings) -> ArmHandle:
+    """Fit an arm's thresholds on the validation split and write them to ``arm.json``."""
+    data = SplitData(split)
+    predictions = read_predictions(arm.directory / "validation.parquet")
+    scores = predictions.aligned(data.ids("validation"), data.space.names)
+    fitted = fit_thresholds(data.y("validation"), scores, data.groups, settings)
+    cuts = dict(zip(data.space.names, fitted.values.tolist(), strict=True))
+    about = fitted.to_json()
+    del about["values"]
+    write_arm(arm.directory, thresholds={**about, "labels": cuts})
+    logger.info(
+        "%s: %s thresholds %s, validation micro-F1 %.4f",
+        arm.arm,
+        fitted.policy,
+        {group: round(cut, 3) for group, cut in fitted.by_group.items()},
+        fitted.validation_micro_f1,
+    )
+    return arm
