@@ -154,8 +154,8 @@ def _limit(
     else:
         verdict = "so that not one is left"
         advice = "Mend the export"
-    reasons = "; ".join(_commonest(quarantine))
-    message = f"{counted}, {verdict}; nothing was taken over. The reasons: {reasons}. {advice}."
+    reasons = "\n  ".join(_commonest(quarantine))
+    message = f"{counted}, {verdict}; nothing was taken over.\n  {reasons}\n{advice}."
     raise QuarantineError(message, quarantine, account)
 
 
@@ -179,4 +179,4 @@ def _commonest(quarantine: pa.Table) -> list[str]:
 
 def _with_rows(count: int, sentence: str, positions: list[int]) -> str:
     rows = ", ".join(map(str, positions[:_SHOWN_ROWS])) + ", …" * (count > _SHOWN_ROWS)
-    return f"{count} × [{sentence}] in row{'s' if count > 1 else ''} {rows}"
+    return f"{count} × in row{'s' if count > 1 else ''} {rows}: {sentence}"

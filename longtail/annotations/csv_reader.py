@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,6 +16,9 @@ from longtail.errors import DataError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 2**31 - 1
+_ADVICE = 'close it, and write a quote within a text as ""'
+_NEVER_CLOSED = f"the quote opened in line {{}} is never closed; {_ADVICE}"
+_SUSPICIOUS_LINES = 3
 
 
 class _Lines:
@@ -41,6 +45,10 @@ class _Lines:
         self.taken.append(line)
         self.number += 1
         return line
+
+    def close(self) -> None:
+        """Let go of the bytes below, which are their opener's to close."""
+        self._source.detach()
 
     def first(self) -> str:
         """The first line that is not blank, put back to be read again."""
@@ -75,26 +83,34 @@ def csv_records(handle: IO[bytes], file: str, wanted: Mapping[str, str]) -> Iter
     # would pull the rug from under a reader in another thread.
     if csv.field_size_limit() < _FIELD_LIMIT:
         csv.field_size_limit(_FIELD_LIMIT)
-    lines = _Lines(handle)
-    delimiter = _delimiter(lines.first(), wanted)
-    header, reader = _header(lines, file, delimiter)
-    require_columns(file, header, wanted)
+    with contextlib.closing(_Lines(handle)) as lines:
+        delimiter = _delimiter(lines.first(), wanted)
+        header, reader = _header(lines, file, delimiter)
+        require_columns(file, header, wanted)
+        yield from _records(lines, reader, header, delimiter)
+
+
+def _records(
+    lines: _Lines, reader: Iterator[list[str]], header: list[str], delimiter: str
+) -> Iterator[Record]:
     position = 0
     while True:
         lines.taken.clear()
         start = lines.number + 1
+        cells, why = None, ""
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            cells = None
             why = _why(error, start, len(lines.taken))
-            lines.keep_only_first()
+        if cells and _swallowed_rows(cells, lines.taken, delimiter, len(header)):
+            cells, why = None, _NEVER_CLOSED.format(start)
         if cells == []:
             continue
         position += 1
         if cells is None:
+            lines.keep_only_first()
             yield Record(position, None, _escaped(lines.taken), (f"row: {why}",))
         else:
             yield _record(position, start, cells, header, lines.taken)
@@ -146,12 +162,27 @@ def _record(
     return Record(position, values, json.dumps(values, ensure_ascii=False))
 
 
+def _swallowed_rows(
+    cells: Sequence[str], taken: Sequence[str], delimiter: str, n_columns: int
+) -> bool:
+    """Whether a record of several lines is rather an open quote that met a later stray one.
+
+    A text may well have line breaks; but when several of its lines in succession are whole rows
+    by themselves (or one is, and the record does not even fit the header), then taking it for one
+    row would lose those rows.
+    """
+    inner = taken[1:-1]
+    fewest = _SUSPICIOUS_LINES if len(cells) == n_columns else 1
+    return len(inner) >= fewest and all(
+        len(next(csv.reader([line], delimiter=delimiter), [])) == n_columns for line in inner
+    )
+
+
 def _why(error: csv.Error, line: int, n_lines: int) -> str:
-    advice = 'close it, and write a quote within a text as ""'
     if "unexpected end of data" in str(error):
-        return f"the quote opened in line {line} is never closed; {advice}"
+        return _NEVER_CLOSED.format(line)
     span = f"line {line}" if n_lines == 1 else f"lines {line} to {line + n_lines - 1}"
-    return f"{span} cannot be read as CSV ({error}); is a quote left open? If so, {advice}"
+    return f"{span} cannot be read as CSV ({error}); is a quote left open? If so, {_ADVICE}"
 
 
 def _is_utf8(taken: Sequence[str]) -> bool:

@@ -112,8 +112,8 @@ def _parse(line: bytes) -> tuple[object, str | None]:
     except json.JSONDecodeError as error:
         near = shorten(error.doc[max(error.pos - 10, 0) : error.pos + 20])
         return None, f"not valid JSON ({error.msg} at character {error.pos + 1}, near {near})"
-    except ValueError as error:  # a number of more digits than Python converts
-        return None, f"not valid JSON ({error})"
+    except ValueError:
+        return None, "a number has more digits than can be read; write it as a text, in quotes"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -113,11 +114,12 @@ def _repeated_rows(table: pa.Table) -> list[list[_Row]]:
     several = pc.struct_field(counts, "values").filter(
         pc.greater(pc.struct_field(counts, "counts"), 1)
     )
-    indices = pc.indices_nonzero(pc.is_in(table["id"], several))
+    # Arrow's own indices_nonzero crashes the process on a column of no chunks.
+    indices = np.flatnonzero(pc.is_in(table["id"], several).to_numpy())
     columns = [name for name in (*ANNOTATIONS.names, "position") if name in table.column_names]
     by_id: dict[str, list[_Row]] = defaultdict(list)
-    rows = table.select(columns).take(indices).to_pylist()
-    for index, row in zip(indices.to_pylist(), rows, strict=True):
+    rows = table.select(columns).take(pa.array(indices)).to_pylist()
+    for index, row in zip(indices.tolist(), rows, strict=True):
         position = row.pop("position", index + 1)
         labels = None if row["labels"] is None else frozenset(row.pop("labels"))
         by_id[row["id"]].append(_Row(index, position, **{**row, "labels": labels}))
@@ -132,7 +134,7 @@ def _merge_id(rows: list[_Row], policy: Policy) -> tuple[_Row | None, list[_Conf
     conflicts: list[_Conflict] = []
     for own in by_annotator.values():
         try:
-            voices.append(_latest(own, "by the same annotator"))
+            voices.append(_latest(own))
         except _Conflict as conflict:
             conflicts.append(conflict)
     if not voices:
@@ -144,16 +146,16 @@ def _merge_id(rows: list[_Row], policy: Policy) -> tuple[_Row | None, list[_Conf
         return None, [*conflicts, _Conflict(merged_away, conflict.reason)]
 
 
-def _latest(rows: Sequence[_Row], whose: str) -> _Row:
+def _latest(rows: Sequence[_Row]) -> _Row:
     """The row that the dates make the current one; equal content needs no date."""
     dated = [row for row in rows if row.annotated_at is not None]
     last = max(dated, key=_date, default=rows[-1])
     if all(row.content == last.content for row in rows):
         return last
     if len(dated) < len(rows):
-        raise _conflict(rows, whose, "not all of them are dated")
+        raise _conflict(rows, "not all of them are dated")
     if any(row.content != last.content for row in rows if row.annotated_at == last.annotated_at):
-        raise _conflict(rows, whose, "the last of them are of the same moment")
+        raise _conflict(rows, "the last of them are of the same moment")
     return last
 
 
@@ -161,10 +163,10 @@ def _decide(voices: list[_Row], policy: Policy) -> _Row:
     if len(voices) == 1:
         return voices[0]
     if policy == "latest":
-        return _latest(voices, "by different annotators")
+        return _latest(voices)
     current = voices
     if len({row.about for row in voices}) > 1:
-        last = _latest(voices, "by different annotators")
+        last = _latest(voices)
         current = [row for row in voices if row.about == last.about]
     last = max(current, key=lambda row: (row.annotated_at is not None, _date(row)))
     if len(current) == 1:
@@ -189,7 +191,7 @@ def _date(row: _Row) -> dt.datetime:
     return row.annotated_at or dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
-def _conflict(rows: Sequence[_Row], whose: str, undecided: str) -> _Conflict:
+def _conflict(rows: Sequence[_Row], undecided: str) -> _Conflict:
     differing = [
         name
         for name in ("text", "labels", "group", "split")
@@ -197,16 +199,22 @@ def _conflict(rows: Sequence[_Row], whose: str, undecided: str) -> _Conflict:
     ]
     places = [str(row.position) for row in rows[:_SHOWN_ROWS]]
     places += [f"{len(rows) - _SHOWN_ROWS} more"] * (len(rows) > _SHOWN_ROWS)
-    labels = " / ".join(_shown(row.labels) for row in rows[:_SHOWN_ROWS])
+    labels = " / ".join(repr(_shown(row.labels)) for row in rows[:_SHOWN_ROWS])
     said = f" ({labels})" if "labels" in differing else ""
     advice = "keep one row, or give the date of annotation in a column that data.columns names"
-    if whose == "by different annotators":
+    annotators = {row.annotator for row in rows}
+    whose = "" if annotators == {None} else f" by {_whose(len(annotators))}"
+    if len(annotators) > 1:
         advice += ", or choose data.several_annotators: union or majority"
     return _Conflict(
         rows,
-        f"id: {rows[0].id[:60]!r} stands {whose} in rows {', '.join(places)} with different "
+        f"id: {rows[0].id[:60]!r} stands{whose} in rows {', '.join(places)} with different "
         f"{' and '.join(differing)}{said}, and {undecided}; {advice}",
     )
+
+
+def _whose(n_annotators: int) -> str:
+    return "the same annotator" if n_annotators == 1 else f"{n_annotators} annotators"
 
 
 def _shown(labels: frozenset[str] | None) -> str:

@@ -14,13 +14,7 @@ from longtail.annotations.fields import read_record
 from longtail.annotations.jsonl_reader import jsonl_records
 from longtail.annotations.parquet_reader import parquet_records
 from longtail.annotations.schema import RAW, Record
-from longtail.annotations.sources import (
-    HEAD_BYTES,
-    Format,
-    detect_format,
-    file_name,
-    open_export,
-)
+from longtail.annotations.sources import HEAD_BYTES, Format, detect_format, open_export
 from longtail.config import DataSettings
 from longtail.errors import DataError
 
@@ -55,11 +49,10 @@ def read_annotations(
             whole, damaged, without a wanted column, or without a single row.
     """
     wanted = wanted_columns(settings.columns, labels_required=labels_required)
-    file = file_name(path)
     with open_export(path) as handle:
         head = handle.read(HEAD_BYTES)
         handle.seek(0)
-        records = _READERS[detect_format(path, head, settings.format)](handle, file, wanted)
+        records = _READERS[detect_format(path, head, settings.format)](handle, str(path), wanted)
         empty = True
         for batch in _batches(records):
             empty = False

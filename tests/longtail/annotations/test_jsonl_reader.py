@@ -1,0 +1,75 @@
+"""JSON Lines: one object per line, any line may be broken."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from longtail.annotations.jsonl_reader import jsonl_records
+from longtail.errors import DataError
+
+WANTED = {"id": "id", "text": "text", "labels": "labels"}
+GOOD = b'{"id": "g", "text": "t", "labels": []}\n'
+
+
+def read(data, wanted=WANTED):
+    return list(jsonl_records(io.BytesIO(data), "x.jsonl", wanted))
+
+
+def test_positions_are_line_numbers_and_blank_lines_are_passed_over():
+    records = read(b"\xef\xbb\xbf" + GOOD + b"\r\n\n" + GOOD.replace(b"\n", b"\r\n"))
+    assert [record.position for record in records] == [1, 4]
+    assert records[0].raw == GOOD.decode().strip()
+
+
+def test_unicode_line_separators_do_not_end_a_line():
+    records = read('{"id": "a", "text": "x\u2028y\x85z", "labels": []}\n'.encode())
+    assert records[0].values["text"] == "x\u2028y\x85z"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"id": 1,', "not valid JSON"),
+        (b'{"id": "caf\xe9"}', "byte 12 of the line is not UTF-8 (0xe9)"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"null", "null was found, an object"),
+        (b'"text"', "'text' was found"),
+        (b"[1, 2]", "a list ([1, 2]) was found"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "more digits than can be read"),
+        (b'{"a": 1} {"b": 2}', "not valid JSON (Extra data"),
+        (b"\x00\x01", "not valid JSON"),
+    ],
+)
+def test_a_broken_line_costs_that_line(line, said):
+    first, broken, last = read(GOOD + line + b"\n" + GOOD)
+    assert broken.values is None
+    assert said in broken.problems[0]
+    assert broken.problems[0].startswith("row: ")
+    assert broken.raw.encode()
+    assert first.values == last.values
+
+
+def test_a_key_that_stands_twice_is_a_problem_of_its_field_alone():
+    line = b'{"id": "a", "text": "t", "labels": ["a"], "labels": ["b"], "note": 1, "note": 2}\n'
+    (record,) = read(line)
+    assert record.problems == (
+        "labels: the key 'labels' stands more than once in the object; keep one",
+    )
+
+
+@pytest.mark.parametrize("data", [b'[{"id": 1}]', b'[\n{"id": 1}\n]', b'{\n"id": 1\n}'])
+def test_one_document_is_not_json_lines(data):
+    with pytest.raises(DataError, match=r"not JSON Lines.*jq -c"):
+        read(data)
+
+
+def test_a_key_that_no_object_has_refuses_the_file():
+    with pytest.raises(DataError, match=r"no column 'labels'.*data.columns.labels: tags"):
+        read(b'{"id": 1, "text": "a", "tags": []}\nnot json\n')
+
+
+def test_nothing_but_blank_lines_yields_nothing():
+    assert read(b"\n \n") == []
