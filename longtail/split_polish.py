@@ -1,4 +1,4 @@
-"""Units of several rows: moves that bring the label shares nearer to what was asked."""
+"""Moves and swaps that bring the label shares nearer to what was asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from itertools import permutations
 
 import numpy as np
 
-from longtail.split_repair import last_ones, sum_by
+from longtail.split_repair import cover_loss, deviation, last_ones, least_harmful, sum_by
 from longtail.stratification import Ints, State
 
 _ROUNDS = 12
 _POOL = 256
 _SCALE = 1 << 20
+_SWAPS = 50
+_CARRIERS = 16
 
 
 def polish(state: State) -> None:
@@ -28,6 +30,48 @@ def polish(state: State) -> None:
         ]
         if not any(moves):
             return
+
+
+def even_out(state: State) -> None:
+    """Swap single rows as long as a label is more than one row off and a swap lowers that.
+
+    The sizes stay, no label loses its last row in a split, and every swap lowers the sum of all
+    labels' squared deviations. At most ``_SWAPS`` swaps.
+    """
+    for _ in range(_SWAPS):
+        label, split = divmod(int(np.argmax(np.abs(state.demand))), len(state.targets))
+        wanted = state.demand[label]
+        if abs(int(wanted[split])) <= state.n_rows:
+            return
+        donor, taker = int(np.argmin(wanted)), int(np.argmax(wanted))
+        swap = _best_swap(state, label, donor, taker)
+        if swap is None:
+            return
+        state.move(swap[0], taker)
+        state.move(swap[1], donor)
+
+
+def _best_swap(state: State, label: int, donor: int, taker: int) -> tuple[int, int] | None:
+    """A row with the label and a row in exchange whose swap lowers the deviations most."""
+    carriers = state.holders(label)
+    carriers = carriers[state.assignment[carriers] == donor]
+    carriers = carriers[least_harmful(state, carriers, donor, taker)[:_CARRIERS]]
+    partners = np.flatnonzero(state.assignment == taker)
+    partners = partners[least_harmful(state, partners, taker, donor)[:_POOL]]
+    best, swap = (0, 0), None
+    for carrier in carriers.tolist():
+        one = np.array([carrier])
+        loss = cover_loss(state, one, donor, taker)[0]
+        change = deviation(state, one, donor, taker)[0]
+        state.move(carrier, taker)
+        losses = loss + cover_loss(state, partners, taker, donor)
+        changes = change + deviation(state, partners, taker, donor)
+        state.move(carrier, donor)
+        first = int(np.lexsort((changes, losses))[0])
+        key = (int(losses[first]), int(changes[first]))
+        if key < best and key[0] <= 0:
+            best, swap = key, (carrier, int(partners[first]))
+    return swap
 
 
 def _improve(state: State, donor: int, taker: int, per_label: Ints) -> int:

@@ -123,11 +123,11 @@ def _movable(state: State, donor: int, taker: int) -> Ints:
 
 def _move_best(state: State, units: Ints, donor: int, taker: int, *, keep_cover: bool) -> None:
     """Move one unit, and on as long as others fit exactly: always the least harmful one."""
-    pool = units[_least_harmful(state, units, donor, taker)[:_POOL]]
+    pool = units[least_harmful(state, units, donor, taker)[:_POOL]]
     for _ in range(_MOVES_PER_POOL):
         if not len(pool):
             return
-        chosen = int(_least_harmful(state, pool, donor, taker)[0])
+        chosen = int(least_harmful(state, pool, donor, taker)[0])
         state.move(int(pool[chosen]), taker)
         pool = np.delete(pool, chosen)
         pool = pool[state.weights[pool] <= min(-state.room[donor], state.room[taker])]
@@ -135,10 +135,10 @@ def _move_best(state: State, units: Ints, donor: int, taker: int, *, keep_cover:
             pool = pool[last_ones(state, pool, donor) == 0]
 
 
-def _least_harmful(state: State, units: Ints, donor: int, taker: int) -> Ints:
+def least_harmful(state: State, units: Ints, donor: int, taker: int) -> Ints:
     """Order of the units: those whose move leaves fewest labels missing, then least deviation."""
     return np.lexsort(
-        (_deviation(state, units, donor, taker), _cover_loss(state, units, donor, taker))
+        (deviation(state, units, donor, taker), cover_loss(state, units, donor, taker))
     )
 
 
@@ -148,13 +148,13 @@ def last_ones(state: State, units: Ints, split: int) -> Ints:
     return _sum_labels(state, units, last * state.stakes)
 
 
-def _cover_loss(state: State, units: Ints, donor: int, taker: int) -> Ints:
+def cover_loss(state: State, units: Ints, donor: int, taker: int) -> Ints:
     """Labels that lose their last unit less those that gain their first, per moved unit."""
     gained = state.required[:, taker] & (state.cover[:, taker] == 0)
     return last_ones(state, units, donor) - _sum_labels(state, units, gained * state.stakes)
 
 
-def _deviation(state: State, units: Ints, donor: int, taker: int) -> Ints:
+def deviation(state: State, units: Ints, donor: int, taker: int) -> Ints:
     """Change of the labels' squared deviations (up to a positive factor), per moved unit."""
     rows = state.rows(units)
     pull = state.demand[:, donor] - state.demand[:, taker]
@@ -187,8 +187,7 @@ def _next_missing(state: State, tries: Ints) -> tuple[int, int]:
 
 def _best_swap(state: State, label: int, split: int, awake: NDArray[np.bool_]) -> Swap:
     """Bring a unit with the label into the split, and another out of it: the best such pair."""
-    holders = np.repeat(np.arange(len(awake)), np.diff(state.counts.indptr))
-    carriers = holders[state.counts.indices == label]
+    carriers = state.holders(label)
     carriers = carriers[(state.assignment[carriers] != split) & awake[carriers]]
     pools: dict[tuple[int, int], Ints] = {}
     best: tuple[tuple[int, int, int], Swap] | None = None
@@ -206,7 +205,7 @@ def _exchange(state: State, split: int, home: int, weight: int, awake: NDArray[n
     """The units of the split that may go ``home`` for one of ``weight`` rows, best first."""
     units = np.flatnonzero((state.assignment == split) & awake)
     units = units[_size_error(state, split, home, weight - state.weights[units]) >= 0]
-    return units[_least_harmful(state, units, split, home)[:_POOL]]
+    return units[least_harmful(state, units, split, home)[:_POOL]]
 
 
 def _evaluate(
@@ -218,7 +217,7 @@ def _evaluate(
     rows_off = _size_error(state, split, home, weight - state.weights[pool])
     state.move(unit, split)
     missing = _deficit(state)
-    losses, deviations = _cover_loss(state, pool, split, home), _deviation(state, pool, split, home)
+    losses, deviations = cover_loss(state, pool, split, home), deviation(state, pool, split, home)
     state.move(unit, home)
     options: list[tuple[tuple[int, int, int], Swap]] = []
     if alone >= 0:

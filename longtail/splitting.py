@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from longtail.errors import DataError
 from longtail.hashing import stable_hash
-from longtail.split_polish import polish
+from longtail.split_polish import even_out, polish
 from longtail.split_repair import balance_sizes, repair_cover
 from longtail.stratification import Ints, State, place_heavy, run_label_pass
 
@@ -134,7 +134,9 @@ def _longtail(counts: sp.csr_array, weights: Ints, targets: Ints) -> NDArray[np.
     repair_cover(state)
     if weights.max() > 1:
         polish(state)
-    balance_sizes(state, keep_cover=True)
+        balance_sizes(state, keep_cover=True)
+    else:
+        even_out(state)
     return state.assignment
 
 

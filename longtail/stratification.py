@@ -107,6 +107,12 @@ class State:
         at = np.arange(len(owner)) + np.repeat(starts - ends + lengths, lengths)
         return Cells(owner, self.counts.indices[at].astype(np.int64), self.counts.data[at])
 
+    def holders(self, label: int) -> Ints:
+        """The units that have a label, ascending."""
+        entries = np.flatnonzero(self.counts.indices == label)
+        units: Ints = np.searchsorted(self.counts.indptr, entries, side="right") - 1
+        return units
+
     def place(self, units: Ints, splits: Ints) -> None:
         """Assign free units to splits, shape (m,) each."""
         self._add(units, splits, 1)
