@@ -38,7 +38,7 @@ def even_out(state: State) -> None:
     The sizes stay, no label loses its last row in a split, and every swap lowers the sum of all
     labels' squared deviations. At most ``_SWAPS`` swaps.
     """
-    for _ in range(_SWAPS):
+    for _ in range(_SWAPS if state.demand.size else 0):
         label, split = divmod(int(np.argmax(np.abs(state.demand))), len(state.targets))
         wanted = state.demand[label]
         if abs(int(wanted[split])) <= state.n_rows:
