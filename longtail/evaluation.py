@@ -19,6 +19,7 @@ from longtail.labels import LabelGroups
 from longtail.metrics import Bools, Counts, Floats, Scores
 from longtail.storage import finite
 from longtail.summaries import OVERALL, Values, group_values, overall_values, table2_values
+from longtail.thresholds import decide
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +220,7 @@ def _evaluate(
     scored: Bools,
 ) -> ArmEvaluation:
     y = test.positives.toarray()
-    decided = (scores > thresholds) & scored
+    decided = decide(scores, thresholds) & scored
     if test.known is not None:
         decided &= test.known
     counts = metrics.label_counts(y, decided)

@@ -2,8 +2,8 @@
 
 The bootstrap resamples *units*: groups of texts that belong together (one case, one source, near
 duplicates), because the texts within one are not independent evidence. All arms and label slices
-see the same draws, which is what makes the comparison paired. docs/decisions/gate-bootstrap.md
-gives the reasons.
+see the same draws, which is what makes the comparison paired. The reasons are in
+docs/decisions/0012-the-gates-bootstrap.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from longtail.metrics import Counts, Floats, f1
 
@@ -139,4 +139,5 @@ def sign_test(won: int, lost: int) -> float:
     """
     if won + lost == 0:
         return 1.0
-    return float(binomtest(won, won + lost, 0.5).pvalue)
+    # At even odds the binomial is symmetric: both tails weigh what the smaller one does.
+    return min(1.0, 2.0 * float(bdtr(min(won, lost), won + lost, 0.5)))

@@ -55,6 +55,19 @@ def test_overall_and_groups_match_scikit_learn():
     assert found.in_range
 
 
+def test_coverage_at_one_and_at_two_true_positives_and_over_all_labels():
+    y = np.zeros((4, 6), dtype=bool)
+    y[:3, 0] = y[0, 1] = y[1, 2] = True
+    test = TestSet(tuple("abcd"), np.arange(4), np.zeros(4, int), sp.csr_array(y), LABELS)
+    scores = np.where(y, 0.9, 0.1)
+    scores[1, 2] = 0.1
+    overall = evaluate(test, "bce", scores, HALF, GROUPS).overall
+    assert overall["label_coverage"] == pytest.approx(2 / 3)
+    assert overall["label_coverage_two"] == pytest.approx(1 / 3)
+    assert overall["label_coverage_all"] == pytest.approx(2 / 6)
+    assert (overall["recognised_labels"], overall["labels_with_positives"]) == (2, 3)
+
+
 def test_a_label_is_given_strictly_above_its_own_threshold():
     test = make_test_set()
     scores = np.full(test.y.shape, 0.3, dtype=np.float64)

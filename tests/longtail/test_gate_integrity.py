@@ -27,8 +27,10 @@ from gate_case import (
 
 from longtail.evaluation import evaluate
 from longtail.gate import decide
+from longtail.gate.comparisons import _seed
 from longtail.gate.decision import check_rule
 from longtail.gate.rules import Finding, Rule
+from longtail.significance import paired_bootstrap, sum_by_unit
 
 
 def few_texts(texts):
@@ -67,6 +69,22 @@ def test_a_leak_or_an_unchecked_one_blocks_for_every_arm(name, leak):
     assert [rule.name for rule in verdict.failed] == ["no_leaks"]
 
 
+def test_an_unchecked_arm_is_named():
+    assert (
+        "training texts of the BCE baseline were not checked"
+        in decide(leaking("bce", None), POLICY).reasons[0]
+    )
+
+
+@pytest.mark.parametrize("name", [*ARMS, "champion", "best_champion"])
+def test_a_threshold_that_is_no_number_blocks(name):
+    thresholds = np.array([0.5, 0.5, np.nan, 0.5, 0.5, 0.5])
+    broken = evaluate(TEST, name, scores(TEST, 0.95, 1), thresholds, GROUPS)
+    verdict = decide(with_arm(WIN, name, broken), POLICY)
+    assert verdict.decision == "block"
+    assert any("threshold that is not a number" in reason for reason in verdict.reasons)
+
+
 def test_a_leak_count_that_is_no_number_blocks():
     verdict = decide(leaking("bce", Leak(test_ids=float("nan"))), POLICY)
     assert [rule.name for rule in verdict.failed] == ["no_leaks"]
@@ -92,6 +110,16 @@ def test_texts_of_one_unit_are_one_piece_of_evidence():
     rule = results(decide(replace(WIN, test=one_unit), POLICY))["test_texts"]
     assert not rule.passed
     assert rule.value == 1
+
+
+def test_the_bootstrap_draws_units():
+    units = np.repeat(np.arange(120), 2)
+    inputs = replace(WIN, test=replace(TEST, units=units))
+    sides = [sum_by_unit(WIN.arms[a].text_counts.sum(axis=1), units) for a in ("candidate", "bce")]
+    expected = paired_bootstrap(*sides, POLICY.draws, _seed(inputs), POLICY.confidence)
+    rule = results(decide(inputs, POLICY))["bce_micro_f1"]
+    assert rule.value == pytest.approx(expected.lower, abs=1e-12)
+    assert rule.value != results(decide(WIN, POLICY))["bce_micro_f1"].value
 
 
 @pytest.mark.parametrize("texts", [0, 1, 99])

@@ -149,6 +149,13 @@ def test_an_unknown_cell_is_no_hit_even_when_a_row_has_no_known_label():
     assert at == metrics.AtK(0.0, 0.0, 0.0)
 
 
+def test_a_hit_counts_once_when_a_row_has_fewer_known_labels_than_k():
+    y = np.array([[True, False, False, True]])
+    known = np.array([[True, True, False, False]])
+    at = metrics.ranking_at(y, np.array([[0.9, 0.8, 0.7, 0.6]]), (3,), known)[3]
+    assert at == metrics.AtK(precision=pytest.approx(1 / 3), recall=1.0, ndcg=1.0)
+
+
 @given(st.integers(0, 10_000))
 def test_counts_add_up(seed):
     y, _, decided = sample(seed, texts=12, labels=5)

@@ -3,6 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from longtail.metrics import f1
 from longtail.significance import paired_bootstrap, resample, sign_test, sum_by_unit
@@ -128,3 +129,10 @@ def test_ten_thousand_draws_of_six_thousand_units_in_seconds_and_bounded_memory(
 )
 def test_sign_test_is_the_exact_binomial(won, lost, p):
     assert sign_test(won, lost) == pytest.approx(p)
+
+
+def test_sign_test_matches_scipy():
+    for won in range(12):
+        for lost in range(12):
+            expected = binomtest(won, max(won + lost, 1), 0.5).pvalue if won + lost else 1.0
+            assert sign_test(won, lost) == pytest.approx(expected)
