@@ -155,7 +155,8 @@ def _days_ahead(dates: pa.ChunkedArray, now: dt.datetime) -> NDArray[np.float64]
 
 def _numbers(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
     """Numbers or truth values as float64, null as NaN."""
-    values = column.cast(pa.float64()).to_numpy(**_no_copy_check(column))
+    # Not "safe": a far date in microseconds may be rounded, which its day does not feel.
+    values = column.cast(pa.float64(), safe=False).to_numpy(**_no_copy_check(column))
     return np.array(values, dtype=np.float64)
 
 

@@ -187,7 +187,7 @@ REFUSED = [
     plain("parquet said to be CSV", "x.csv", rows(), "set data.format: parquet", format="csv"),
     plain("parquet truncated", "x.parquet", rows()[:-30], "damaged or was cut off"),
     plain("parquet: labels a struct", "x.parquet", rows(labels=[{"a": 1}]), "is of type struct"),
-    plain("parquet: labels numbers", "x.parquet", rows(labels=[[1]]), "list of strings is expected"),
+    plain("parquet: labels numbers", "x.parquet", rows(labels=[[1]]), "a list of strings is"),
     plain("parquet: labels nested", "x.parquet", rows(labels=[[["x"]]]), "is of type list<"),
     plain("parquet: text numbers", "x.parquet", rows(text=[3]), "a string is expected for text"),
     plain("every row bad", "x.csv", HEADER + b",,\n,,\n", "not one is left", max_quarantined=1.0),

@@ -33,10 +33,9 @@ def check(*rows, **options):
 
 def test_a_field_the_reader_could_not_read_is_not_reported_as_missing():
     checked = check({"text": None, "labels": None, "problems": ["text: odd"]})
-    assert checked.quarantined["reasons"].to_pylist() == [
-        ["text: odd", checked.quarantined["reasons"].to_pylist()[0][1]]
-    ]
-    assert checked.quarantined["reasons"].to_pylist()[0][1].startswith("labels: missing")
+    first, second = checked.quarantined["reasons"].to_pylist()[0]
+    assert first == "text: odd"
+    assert second.startswith("labels: missing")
 
 
 def test_an_unreadable_row_has_one_reason():

@@ -8,7 +8,7 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from data_contracts.ingest import Account, QuarantineError, ingest
@@ -58,7 +58,10 @@ WRITERS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
     policy=st.sampled_from(["latest", "union", "majority"]),
 )
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes here
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_the_account_balances_whatever_comes(tmp_path, kind, rows, junk, policy):
     path = tmp_path / f"x.{kind}"
