@@ -1,28 +1,21 @@
 """What frozen layers say about a text, computed once and kept on disk.
 
 A cache directory holds one folder per *key*: weights of the frozen layers, tokenizer, maximum
-length and dtype. A folder holds segments: ``NAME.bin``, the hidden states of many texts one after
-another, and ``NAME.npz``, the index, written after the data and atomically. Data without an index
-is what a killed process left behind; the next writer removes it. All arms, epochs and later runs
-share the cache, so that only new texts are ever computed.
+length and dtype. A folder holds segments (:mod:`longtail.segments`). All arms, epochs and later
+runs share the cache, so that only new texts are ever computed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
-import os
 import shutil
 import time
-import uuid
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +25,21 @@ from torch import Tensor, nn
 from longtail import storage
 from longtail.batching import TokenSource, length_batches
 from longtail.freezing import hidden, weights_digest
+from longtail.segments import (
+    Dtype,
+    Segment,
+    missing_rows,
+    open_segments,
+    purge_segment,
+    remove,
+    text_hashes,
+    touch,
+    used,
+    write_segment,
+)
 
 logger = logging.getLogger(__name__)
 
-Dtype = Literal["float16", "float32"]
 Progress = Callable[[int, int], None]
 
 TOKENS_PER_BATCH = 2048
@@ -77,7 +81,6 @@ class Activations:
             "hidden_states": torch.from_numpy(states),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),
         }
-
 
     def rows(self, part: slice) -> Activations:
         """Some of the texts."""
@@ -125,20 +128,20 @@ class ActivationCache:
         """
         folder = self.directory / f"{key[:32]}-{dtype}"
         width = int(lower.config.hidden_size)  # type: ignore[union-attr,arg-type]
-        hashes = _hashes(source.texts)
+        hashes = text_hashes(source.texts)
         computed = 0
         with self._writing(folder):
-            segments = _open_segments(folder, width, dtype)
+            segments = open_segments(folder, width, dtype)
             # A run under another key may drop a segment before it is mapped here; then once more.
-            while (missing := _missing(hashes, segments)).size:
+            while (missing := missing_rows(hashes, segments)).size:
                 needed = int(source.lengths[missing].sum()) * width * np.dtype(dtype).itemsize
-                if not self._make_room(needed, keep=_used(hashes, segments)):
+                if not self._make_room(needed, keep=used(hashes, segments)):
                     return None
-                _fill(folder, lower, source, missing, hashes, dtype, progress)
+                _fill(folder, lower, source, missing, hashes, dtype=dtype, progress=progress)
                 computed += int(missing.size)
-                segments = _open_segments(folder, width, dtype)
-        for index in _used(hashes, segments):
-            _touch(index)
+                segments = open_segments(folder, width, dtype)
+        for index in used(hashes, segments):
+            touch(index)
         return _locate(hashes, source.lengths, segments, width, computed)
 
     def purge(self, texts: Sequence[str]) -> int:
@@ -147,12 +150,12 @@ class ActivationCache:
         Returns:
             Number of removed entries.
         """
-        doomed = _hashes(texts)
+        doomed = text_hashes(texts)
         removed = 0
         for folder in sorted(path for path in self.directory.glob("*-float*") if path.is_dir()):
             with self._writing(folder):
                 for index in sorted(folder.glob("*.npz")):
-                    removed += _purge_segment(index, doomed)
+                    removed += purge_segment(index, doomed)
         return removed
 
     def size(self) -> int:
@@ -184,7 +187,7 @@ class ActivationCache:
                 if self.size() + needed <= self.max_bytes:
                     break
                 logger.info("activation cache: %s is dropped to make room", index.stem)
-                _remove(index)
+                remove(index)
         return True
 
 
@@ -209,58 +212,10 @@ def _tokenizer_state(tokenizer: Any) -> str:
     return storage.fingerprint(state)
 
 
-@dataclass(frozen=True)
-class _Segment:
-    index: Path
-    hashes: NDArray[Any]
-    offsets: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    states: NDArray[Any]
-
-
-def _hashes(texts: Sequence[str]) -> NDArray[Any]:
-    digests = (blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-               for text in texts)  # fmt: skip
-    return np.array(list(digests), dtype="S32")
-
-
-def _open_segments(folder: Path, width: int, dtype: Dtype) -> list[_Segment]:
-    opened = (_open_segment(index, width, dtype) for index in sorted(folder.glob("*.npz")))
-    return [segment for segment in opened if segment is not None]
-
-
-def _open_segment(index: Path, width: int, dtype: Dtype) -> _Segment | None:
-    data = index.with_suffix(".bin")
-    try:
-        with np.load(index) as arrays:
-            hashes, lengths = arrays["hashes"], arrays["lengths"]
-        tokens = int(lengths.sum())
-        if data.stat().st_size != tokens * width * np.dtype(dtype).itemsize:
-            raise ValueError("size of the data differs from the index")
-        states = np.memmap(data, dtype=dtype, mode="r", shape=(tokens, width))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        logger.warning("activation cache: %s is damaged (%s) and computed again", index, error)
-        _remove(index)
-        return None
-    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    return _Segment(index, hashes, offsets, lengths, states)
-
-
-def _missing(hashes: NDArray[Any], segments: list[_Segment]) -> NDArray[np.int64]:
-    """Rows to compute: not in any segment, and only the first of equal texts."""
-    known = np.concatenate([segment.hashes for segment in segments] or [hashes[:0]])
-    _, first = np.unique(hashes, return_index=True)
-    return np.sort(first[~np.isin(hashes[first], known)]).astype(np.int64)
-
-
-def _used(hashes: NDArray[Any], segments: list[_Segment]) -> set[Path]:
-    return {segment.index for segment in segments if np.isin(segment.hashes, hashes).any()}
-
-
 def _locate(
     hashes: NDArray[Any],
     lengths: NDArray[np.int64],
-    segments: list[_Segment],
+    segments: list[Segment],
     width: int,
     computed: int,
 ) -> Activations:
@@ -279,6 +234,7 @@ def _fill(
     source: TokenSource,
     missing: NDArray[np.int64],
     hashes: NDArray[Any],
+    *,
     dtype: Dtype,
     progress: Progress | None,
 ) -> None:
@@ -291,7 +247,7 @@ def _fill(
         rows.extend(batch)
         size += sum(state.nbytes for state in states)
         if size >= _SEGMENT_BYTES:
-            _write_segment(folder, hashes[rows], pending)
+            write_segment(folder, hashes[rows], pending)
             pending, rows, size = [], [], 0
         done += len(batch)
         if progress is not None:
@@ -301,7 +257,7 @@ def _fill(
             left = (logged - started) / done * (len(missing) - done)
             logger.info("frozen layers: %d of %d texts, %.0f s left", done, len(missing), left)
     if rows:
-        _write_segment(folder, hashes[rows], pending)
+        write_segment(folder, hashes[rows], pending)
 
 
 @torch.inference_mode()
@@ -315,46 +271,3 @@ def _compute(
         states = states.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()
     array = states.numpy()
     return [array[position, : source.lengths[row]] for position, row in enumerate(rows)]
-
-
-def _write_segment(folder: Path, hashes: NDArray[Any], states: list[NDArray[Any]]) -> None:
-    """Write the data, flush it to the disk, then the index: in this order it is never half there.
-
-    The batches are in order of length; two equal hashes cannot occur.
-    """
-    data = folder / f"{uuid.uuid4().hex}.bin"
-    with data.open("wb") as handle:
-        for state in states:
-            handle.write(np.ascontiguousarray(state).data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    buffer = io.BytesIO()
-    lengths = np.array([len(state) for state in states], dtype=np.int64)
-    np.savez(buffer, hashes=hashes, lengths=lengths)
-    storage.write_bytes(data.with_suffix(".npz"), buffer.getvalue())
-
-
-def _purge_segment(index: Path, doomed: NDArray[Any]) -> int:
-    with np.load(index) as arrays:
-        hashes, lengths = arrays["hashes"], arrays["lengths"]
-    keep = ~np.isin(hashes, doomed)
-    if keep.all():
-        return 0
-    if keep.any():
-        data = np.fromfile(index.with_suffix(".bin"), dtype=np.uint8)
-        rows = data.reshape(int(lengths.sum()), -1)
-        texts = np.split(rows, np.cumsum(lengths)[:-1])
-        kept = [text for text, stays in zip(texts, keep, strict=True) if stays]
-        _write_segment(index.parent, hashes[keep], kept)
-    _remove(index)
-    return int((~keep).sum())
-
-
-def _remove(index: Path) -> None:
-    index.unlink(missing_ok=True)
-    index.with_suffix(".bin").unlink(missing_ok=True)
-
-
-def _touch(index: Path) -> None:
-    with contextlib.suppress(OSError):
-        index.touch()

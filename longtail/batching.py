@@ -33,6 +33,21 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class LabelledTexts:
+    """Texts and their labels.
+
+    Attributes:
+        texts: n texts.
+        y: label matrix, bool (n, L).
+        known: bool (n, L), False where nobody knows whether the label holds; None: all known.
+    """
+
+    texts: Sequence[str]
+    y: sp.csr_array
+    known: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
 class TokenSource:
     """Tokenised texts.
 

@@ -88,12 +88,13 @@ def split(model: nn.Module, depth: int) -> Split | None:
     family's own. In the last layer only what the head reads, the first token, is computed: the
     same numbers at about a sixth of the work.
     """
-    if model.config.model_type not in SPLITTABLE or depth < 0:  # type: ignore[union-attr]
+    config: Any = model.config
+    if config.model_type not in SPLITTABLE or depth < 0:
         return None
     layers = encoder_layers(model)
     lower = _with_layers(_base(model), list(layers[:depth]))
     if hasattr(lower, "pooler"):
-        lower.pooler = None
+        setattr(lower, "pooler", None)  # noqa: B010 - a module's attribute may be None
     upper = _twin(model)
     base = _with_layers(_base(model), _upper_layers(model, list(layers[depth:])))
     base.embeddings = _Passthrough()
@@ -152,7 +153,7 @@ class Whole(nn.Module):
         self.model = model
         self._frozen = frozen
 
-    def train(self, mode: bool = True) -> Whole:  # noqa: FBT001, FBT002 - torch's signature
+    def train(self, mode: bool = True) -> Whole:
         """Set the mode of what is trained."""
         super().train(mode)
         for module in self._frozen:
@@ -179,7 +180,12 @@ def hidden(lower: nn.Module, input_ids: Tensor | None, attention_mask: Tensor) -
 class _Passthrough(nn.Module):
     """Stands where the embeddings were: its input is hidden states already."""
 
-    def forward(self, input_ids: None, inputs_embeds: Tensor, *_: Any, **__: Any) -> Tensor:
+    def forward(
+        self, input_ids: None = None, inputs_embeds: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor:
+        """The hidden states that came instead of token ids."""
+        if inputs_embeds is None or input_ids is not None:
+            raise ValueError("the upper part of a split takes hidden states, not token ids")
         return inputs_embeds
 
 

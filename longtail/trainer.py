@@ -69,8 +69,8 @@ class StepLoss:
 
     def __init__(self, loss: nn.Module) -> None:
         self.loss: Any = loss
-        self.total = 0.0
-        self.cells = 0.0
+        self.total: float | Tensor = 0.0
+        self.cells: float | Tensor = 0.0
 
     def __call__(
         self, outputs: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
@@ -97,21 +97,22 @@ class ProgressReporter(TrainerCallback):  # type: ignore[misc]
     """Tells a callback about once a second, and the log every 12 seconds, where training stands."""
 
     def __init__(
-        self, loss: StepLoss, tokens: int, texts: int, report: Callable[[Progress], None] | None
+        self, loss: StepLoss, *, tokens: int, texts: int, report: Callable[[Progress], None] | None
     ) -> None:
         self.loss = loss
         self.tokens = tokens
         self.texts = texts
         self.report = report
         self.first_step = 0
+        self.tokens_done = self.seconds = 0.0
         self.started = self.reported = self.logged = time.monotonic()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Start the clock."""
         self.first_step = state.global_step
         self.started = self.reported = self.logged = time.monotonic()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Report, but not at every step."""
         now = time.monotonic()
         at_the_end = state.global_step >= state.max_steps
@@ -164,7 +165,7 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
         settings: TrainingSettings,
         loss: StepLoss,
         validate: Validate,
-        callbacks: list[TrainerCallback],
+        reporter: ProgressReporter,
     ) -> None:
         """Set up a training.
 
@@ -176,12 +177,16 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
             settings: learning rates, weight decay and seed.
             loss: the loss function.
             validate: gives the best micro-F1 on validation and its threshold.
-            callbacks: added to the Trainer's own.
+            reporter: told about every step.
         """
         self.collator = collator
         self.head = head
         self.settings = settings
         self.validate = validate
+        self.reporter = reporter
+        self.validation_seconds = 0.0
+        self.optimizer: torch.optim.Optimizer | None
+        self.control: Any
         super().__init__(
             model=model,
             args=args,
@@ -189,12 +194,12 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
             train_dataset=RowNumbers(len(collator.source.lengths)),
             eval_dataset=RowNumbers(0),
             compute_loss_func=loss,
-            callbacks=callbacks,
+            callbacks=[reporter, *early_stopping(settings)],
         )
         self.remove_callback(PrinterCallback)
         self._epoch_started = time.monotonic()
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedOrder:
+    def _get_train_sampler(self, _train_dataset: Any = None) -> LengthGroupedOrder:
         args = self.args
         step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         return LengthGroupedOrder(self.collator.source.lengths, step, self.settings.seed)
@@ -222,7 +227,10 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
         return self.optimizer
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Any = None,  # noqa: ARG002 - the Trainer's signature
+        ignore_keys: Any = None,  # noqa: ARG002
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Micro-F1 on validation at this epoch's own best threshold."""
         started = time.monotonic()
@@ -235,11 +243,18 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
             "epoch_seconds": now - self._epoch_started,
         }
         self._epoch_started = now
+        self.validation_seconds += now - started
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def tokens_per_second(self) -> float:
+        """Training tokens per second of this process's optimiser steps, without validation."""
+        return self.reporter.tokens_done / max(
+            1e-9, self.reporter.seconds - self.validation_seconds
+        )
 
 
 def training_arguments(settings: TrainingSettings, directory: Path) -> TrainingArguments:

@@ -6,31 +6,23 @@ On a CPU the lower layers are frozen and their activations come from the cache; 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from transformers.trainer_utils import get_last_checkpoint
 
-from longtail import storage
 from longtail.activations import ActivationCache, cache_key
 from longtail.activations import Progress as CacheProgress
-from longtail.batching import Collator, Source, TokenSource, length_batches, tokenise
+from longtail.batching import Collator, LabelledTexts, Source, tokenise
+from longtail.checkpoints import checkpoint_directory, last_checkpoint, run_fingerprint
 from longtail.config import TrainingSettings
 from longtail.encoder import Encoder, build_classifier, quiet_transformers
-from longtail.errors import ConfigError, DataError
+from longtail.errors import DataError
 from longtail.freezing import (
     PartlyFrozen,
     Split,
@@ -39,8 +31,9 @@ from longtail.freezing import (
     freeze,
     split,
     trainable_layers,
-    weights_digest,
 )
+from longtail.scoring import probabilities
+from longtail.segments import Dtype
 from longtail.thresholds import best_global_threshold
 from longtail.trainer import (
     METRIC,
@@ -48,28 +41,13 @@ from longtail.trainer import (
     Progress,
     ProgressReporter,
     StepLoss,
-    early_stopping,
     training_arguments,
 )
 
 logger = logging.getLogger(__name__)
 
 _VALIDATION_TOKENS = 4096
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """Texts and their labels.
-
-    Attributes:
-        texts: n texts.
-        y: label matrix, bool (n, L).
-        known: bool (n, L), False where nobody knows whether the label holds; None: all known.
-    """
-
-    texts: Sequence[str]
-    y: sp.csr_array
-    known: NDArray[np.bool_] | None = None
+_CACHE_DTYPES: tuple[Dtype, Dtype] = ("float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -81,8 +59,9 @@ class TrainedArm:
         history: one entry per epoch: epoch, loss, validation_micro_f1, threshold, seconds.
         best_epoch: the epoch whose weights these are, from 1.
         seconds: of training and validating, tokenising and the cache included.
-        cache_seconds: of computing activations, within ``seconds``.
-        tokens_per_second: training tokens per second of optimiser steps, padding not counted.
+        cache_seconds: of loading, tokenising and computing activations, within ``seconds``.
+        tokens_per_second: training tokens per second of optimiser steps, padding and validation
+            not counted.
         device: where it was trained.
         trainable_layers: transformer layers that were trained.
         frozen_layers: layers that were not; −1 where the embeddings were trained too.
@@ -143,47 +122,33 @@ def train_arm(
     """
     _check(labels, train, validation)
     started = time.monotonic()
-    model = build_classifier(encoder, labels, seed=settings.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layers = len(encoder_layers(model))
-    trained = trainable_layers(settings.trainable_layers, layers, cuda=device.type == "cuda")
-    depth = layers - trained
-    frozen = freeze(model, depth)
-    parts = split(model, depth)
-    wrapped = PartlyFrozen(parts) if parts is not None else Whole(model, frozen)
-    wrapped.to_device(device)
-
-    sources = [tokenise(encoder.tokenizer, part.texts, settings.max_length)
-               for part in (train, validation)]  # fmt: skip
-    cache_started = time.monotonic()
-    inputs, cached = _inputs(
-        parts, sources, encoder, settings, cache=cache, progress=cache_progress
+    prepared = _prepare(encoder, labels, settings)
+    inputs = _inputs(
+        prepared, encoder, train, validation, settings, cache=cache, progress=cache_progress
     )
-    cache_seconds = time.monotonic() - cache_started
-    run = _fingerprint(encoder, labels, train, validation, loss, settings)
-    with _directory(work_dir, run, resume=resume) as directory:
+    prepared_by = time.monotonic()
+    run = run_fingerprint(encoder, labels, (train, validation), loss, settings)
+    with checkpoint_directory(work_dir, run, resume=resume) as directory:
         trainer = _trainer(
-            wrapped, model, inputs, train, validation, loss.to(device), settings, directory, progress
-        )
-        steps_started = time.monotonic()
+            prepared, inputs, train, validation,
+            loss=loss, settings=settings, directory=directory, progress=progress,
+        )  # fmt: skip
         with quiet_transformers():
-            trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
-        steps_seconds = time.monotonic() - steps_started
-    history, validating = _history(trainer.state.log_history)
-    tokens = int(sources[0].lengths.sum()) * len(history)
-    best = max(history, key=lambda entry: entry[METRIC])
+            trainer.train(resume_from_checkpoint=last_checkpoint(directory))
+    history = _history(trainer.state.log_history)
+    model = prepared.model.cpu().eval()
     return TrainedArm(
-        model=model.cpu().eval(),
+        model=model,
         history=history,
-        best_epoch=int(best["epoch"]),
+        best_epoch=int(max(history, key=lambda entry: entry[METRIC])["epoch"]),
         seconds=time.monotonic() - started,
-        cache_seconds=cache_seconds,
-        tokens_per_second=tokens / max(1e-9, steps_seconds - validating),
-        device=device.type,
-        trainable_layers=min(trained, layers),
-        frozen_layers=depth,
+        cache_seconds=prepared_by - started if inputs.cached else 0.0,
+        tokens_per_second=trainer.tokens_per_second(),
+        device=prepared.device.type,
+        trainable_layers=len(encoder_layers(model)) - max(prepared.depth, 0),
+        frozen_layers=prepared.depth,
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        cached=cached,
+        cached=inputs.cached,
     )
 
 
@@ -196,90 +161,107 @@ def _check(labels: Sequence[str], train: LabelledTexts, validation: LabelledText
             raise DataError(f"there is no {name} text; the data set is too small to be split")
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A classifier with its frozen part apart, on its device."""
+
+    model: Any
+    module: PartlyFrozen | Whole
+    parts: Split | None
+    device: torch.device
+    depth: int
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    train: Source
+    validation: Source
+    cached: bool
+
+
+def _prepare(encoder: Encoder, labels: Sequence[str], settings: TrainingSettings) -> _Prepared:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_classifier(encoder, labels, seed=settings.seed)
+    layers = len(encoder_layers(model))
+    trained = trainable_layers(settings.trainable_layers, layers, cuda=device.type == "cuda")
+    depth = layers - trained
+    frozen = freeze(model, depth)
+    parts = split(model, depth)
+    module = PartlyFrozen(parts) if parts is not None else Whole(model, frozen)
+    module.to_device(device)
+    return _Prepared(model, module, parts, device, depth)
+
+
 def _inputs(
-    parts: Split | None,
-    sources: list[TokenSource],
+    prepared: _Prepared,
     encoder: Encoder,
+    train: LabelledTexts,
+    validation: LabelledTexts,
     settings: TrainingSettings,
     *,
     cache: ActivationCache | None,
     progress: CacheProgress | None,
-) -> tuple[list[Source], bool]:
-    """Cached activations where there can be any, else token ids."""
-    plain: list[Source] = list(sources)
-    if not settings.cache or cache is None:
-        return plain, False
-    if parts is None:
-        logger.info("%s: nothing is cached, all layers are computed in every epoch", encoder.family)
-        return plain, False
-    key = cache_key(parts.lower, encoder.tokenizer, settings.max_length)
-    joined = _join(sources)
-    found = cache.get(parts.lower, joined, key=key, progress=progress)
-    if found is None:
-        return plain, False
-    if found.texts_computed:
-        logger.info("frozen layers computed for %d of %d texts", found.texts_computed,
-                    len(joined.texts))  # fmt: skip
-    border = len(sources[0].texts)
-    return [found.rows(slice(0, border)), found.rows(slice(border, None))], True
+) -> _Inputs:
+    """Cached activations where there can be any, else token ids.
 
-
-def _join(sources: list[TokenSource]) -> TokenSource:
-    """Train and validation in one, so that neither pushes the other out of a small cache."""
-    texts = tuple(text for source in sources for text in source.texts)
-    ids = tuple(row for source in sources for row in source.ids)
-    lengths = np.concatenate([source.lengths for source in sources])
-    return TokenSource(texts, ids, lengths, sources[0].padding_id)
+    Validation is kept in float32: the finished model is scored on it from the same activations.
+    """
+    tokens = [tokenise(encoder.tokenizer, part.texts, settings.max_length)
+              for part in (train, validation)]  # fmt: skip
+    plain = _Inputs(tokens[0], tokens[1], cached=False)
+    if cache is None or not settings.cache or prepared.depth < 0:
+        return plain
+    if prepared.parts is None:
+        logger.info(
+            "the layers of a %s encoder cannot be cached; they are computed in every epoch",
+            encoder.family,
+        )
+        return plain
+    lower = prepared.parts.lower
+    key = cache_key(lower, encoder.tokenizer, settings.max_length)
+    found = []
+    for source, dtype in zip(tokens, _CACHE_DTYPES, strict=True):
+        activations = cache.get(lower, source, key=key, dtype=dtype, progress=progress)
+        if activations is None:
+            return plain
+        found.append(activations)
+    computed = sum(activations.texts_computed for activations in found)
+    total = sum(len(source.texts) for source in tokens)
+    logger.info("frozen layers: %d of %d texts computed, the rest was cached", computed, total)
+    return _Inputs(found[0], found[1], cached=True)
 
 
 def _trainer(
-    wrapped: PartlyFrozen | Whole,
-    model: nn.Module,
-    inputs: list[Source],
+    prepared: _Prepared,
+    inputs: _Inputs,
     train: LabelledTexts,
     validation: LabelledTexts,
+    *,
     loss: nn.Module,
     settings: TrainingSettings,
     directory: Path,
     progress: Callable[[Progress], None] | None,
 ) -> ArmTrainer:
-    step_loss = StepLoss(loss)
-    tokens, texts = int(inputs[0].lengths.sum()), len(train.texts)
-    reporter = ProgressReporter(step_loss, tokens, texts, progress)
+    step_loss = StepLoss(loss.to(prepared.device))
+    tokens, texts = int(inputs.train.lengths.sum()), len(train.texts)
+    reporter = ProgressReporter(step_loss, tokens=tokens, texts=texts, report=progress)
 
-    def validate(module: nn.Module) -> tuple[float, float]:
-        probabilities = probabilities_of(module, inputs[1])
-        return best_global_threshold(validation.y, probabilities, known=validation.known)
+    def validate(module: Any) -> tuple[float, float]:
+        found = probabilities(
+            module, inputs.validation, validation.y.shape[1], tokens_per_batch=_VALIDATION_TOKENS
+        )
+        return best_global_threshold(validation.y, found, known=validation.known)
 
     return ArmTrainer(
-        wrapped,
+        prepared.module,
         training_arguments(settings, directory),
-        collator=Collator(inputs[0], train.y, train.known),
-        head=_head(model),
+        collator=Collator(inputs.train, train.y, train.known),
+        head=_head(prepared.model),
         settings=settings,
         loss=step_loss,
         validate=validate,
-        callbacks=[reporter, *early_stopping(settings)],
+        reporter=reporter,
     )
-
-
-@torch.inference_mode()
-def probabilities_of(module: nn.Module, source: Source) -> NDArray[np.float32]:
-    """Probabilities (n, L) of a wrapped classifier, in float32, in the rows' order."""
-    was_training = module.training
-    module.eval()
-    device = next(module.parameters()).device
-    everything = np.arange(len(source.lengths))
-    result: NDArray[np.float32] | None = None
-    for rows in length_batches(source.lengths, everything, _VALIDATION_TOKENS):
-        inputs = {name: tensor.to(device) for name, tensor in source.batch(rows).items()}
-        values = torch.sigmoid(module(**inputs).float()).cpu().numpy()
-        if result is None:
-            result = np.empty((len(everything), values.shape[1]), dtype=np.float32)
-        result[rows] = values
-    module.train(was_training)
-    assert result is not None  # noqa: S101 - the caller checked that there are texts
-    return result
 
 
 def _head(model: nn.Module) -> set[int]:
@@ -291,13 +273,12 @@ def _head(model: nn.Module) -> set[int]:
     return {id(p) for p in model.parameters()} - encoder
 
 
-def _history(log: list[dict[str, float]]) -> tuple[list[dict[str, float]], float]:
-    """The epochs out of the Trainer's log, and the seconds that validation took."""
+def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The epochs out of the Trainer's log."""
     epochs: dict[int, dict[str, float]] = {}
     for entry in log:
-        epoch = epochs.setdefault(round(entry["epoch"]), {})
-        epoch.update(entry)
-    history = [
+        epochs.setdefault(round(entry["epoch"]), {}).update(entry)
+    return [
         {
             "epoch": float(number),
             "loss": entry["loss"],
@@ -308,58 +289,6 @@ def _history(log: list[dict[str, float]]) -> tuple[list[dict[str, float]], float
         for number, entry in sorted(epochs.items())
         if f"eval_{METRIC}" in entry
     ]
-    return history, sum(entry.get("eval_seconds", 0.0) for entry in epochs.values())
 
 
-def _fingerprint(
-    encoder: Encoder,
-    labels: Sequence[str],
-    train: LabelledTexts,
-    validation: LabelledTexts,
-    loss: nn.Module,
-    settings: TrainingSettings,
-) -> str:
-    """What a checkpoint must have in common with a run that resumes it."""
-    parts = [
-        [list(part.texts), part.y.indptr.tolist(), part.y.indices.tolist(),
-         None if part.known is None else np.packbits(part.known).tobytes().hex()]
-        for part in (train, validation)
-    ]  # fmt: skip
-    return storage.fingerprint(
-        encoder.fingerprint, list(labels), parts, repr(loss), weights_digest(loss),
-        settings.model_dump(),
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _directory(work_dir: str | Path | None, run: str, *, resume: bool) -> Iterator[Path]:
-    """The directory of the checkpoints, emptied unless it is this run's and is to be resumed."""
-    if work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="longtail-training-") as name:
-            yield Path(name)
-        return
-    directory = Path(work_dir)
-    marker = directory / "run.json"
-    same = marker.is_file() and storage.read_json(marker).get("run") == run
-    if not (resume and same):
-        if resume and marker.is_file():
-            logger.info("%s: checkpoints of another run are thrown away", directory)
-        for checkpoint in directory.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        storage.write_json(marker, {"run": run})
-    yield directory
-
-
-def _last_checkpoint(directory: Path) -> str | None:
-    """The last whole checkpoint; the Trainer writes its state last."""
-    while (last := get_last_checkpoint(str(directory))) is not None:
-        with contextlib.suppress(OSError, json.JSONDecodeError):
-            json.loads((Path(last) / "trainer_state.json").read_text())
-            logger.info("training goes on from %s", last)
-            return str(last)
-        logger.warning("%s is not whole and is thrown away", last)
-        shutil.rmtree(last)
-    return None
-
-
-__all__ = ["ConfigError", "LabelledTexts", "Progress", "TrainedArm", "train_arm"]
+__all__ = ["LabelledTexts", "Progress", "TrainedArm", "train_arm"]

@@ -1,0 +1,115 @@
+"""Probabilities of texts, in float32, by one classifier or by several that share frozen layers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from longtail.activations import TOKENS_PER_BATCH, ActivationCache, cache_key
+from longtail.batching import Source, length_batches, tokenise
+from longtail.freezing import PartlyFrozen, Whole, split
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+_LOG_SECONDS = 15.0
+
+
+def score(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    cache: ActivationCache | None = None,
+    frozen_layers: int = -1,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities of a classifier in float32.
+
+    Texts are scored in order of length, in batches padded to their own longest text; a text's
+    probabilities do not depend on the batch beyond rounding (about 1e-6).
+
+    Args:
+        model: a transformers sequence classifier.
+        tokenizer: its tokenizer.
+        texts: n texts.
+        max_length: tokens per text; longer texts are cut.
+        cache: with ``frozen_layers``, the hidden states of the frozen layers are computed once
+            for all models whose frozen layers are equal, and kept in float32: what comes out is
+            what the whole model gives. Worth it for texts that several models score.
+        frozen_layers: layers that training left alone, such as ``TrainedArm.frozen_layers``.
+        progress: called with (texts done, texts).
+
+    Returns:
+        Shape (n, L), in [0, 1], rows in the texts' order, columns in that of ``id2label``.
+    """
+    labels = int(model.config.num_labels)
+    if not len(texts):
+        return np.zeros((0, labels), dtype=np.float32)
+    tokens = tokenise(tokenizer, texts, max_length)
+    module: PartlyFrozen | Whole = Whole(model, ())
+    source: Source = tokens
+    parts = split(model, frozen_layers) if cache is not None else None
+    if parts is not None and cache is not None:
+        key = cache_key(parts.lower, tokenizer, max_length)
+        cached = cache.get(parts.lower, tokens, key=key, dtype="float32")
+        if cached is not None:
+            module, source = PartlyFrozen(parts), cached
+    return probabilities(module, source, labels, progress=progress)
+
+
+@torch.inference_mode()
+def probabilities(
+    module: PartlyFrozen | Whole,
+    source: Source,
+    labels: int,
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities (n, labels) of a wrapped classifier, without autocast, in the rows' order.
+
+    The module is left in the mode it was in.
+    """
+    was_training = module.training
+    module.eval()
+    device = next(module.parameters()).device
+    rows = np.arange(len(source.lengths))
+    result = np.empty((len(rows), labels), dtype=np.float32)
+    done, logged = 0, time.monotonic()
+    for batch in length_batches(source.lengths, rows, tokens_per_batch):
+        inputs = {name: tensor.to(device) for name, tensor in source.batch(batch).items()}
+        result[batch] = torch.sigmoid(module(**inputs).float()).cpu().numpy()
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(rows))
+        if time.monotonic() - logged > _LOG_SECONDS:
+            logged = time.monotonic()
+            logger.info("scored %d of %d texts", done, len(rows))
+    module.train(was_training)
+    return result
+
+
+def score_bundle(
+    directory: str | Path,
+    texts: Sequence[str],
+    *,
+    cache: ActivationCache | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities of a saved bundle; see :func:`score`."""
+    from longtail.bundle import load_bundle
+
+    bundle = load_bundle(directory)
+    return score(
+        bundle.model, bundle.tokenizer, texts, max_length=bundle.info.max_length,
+        cache=cache, frozen_layers=bundle.info.frozen_layers, progress=progress,
+    )  # fmt: skip

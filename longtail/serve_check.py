@@ -1,0 +1,177 @@
+"""Does a bundle give, in a fresh process and by transformers alone, what was evaluated?
+
+    python -m longtail.serve_check BUNDLE TEXTS.parquet EXPECTED.parquet --tolerance 1e-4
+
+TEXTS has a column ``text``; EXPECTED is what :mod:`longtail.predictions` writes, rows in the same
+order. Prints one line of JSON; the exit status is 0 where every probability agrees, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from longtail import storage
+from longtail.errors import LongtailError, StoreError
+from longtail.predictions import Predictions, read_predictions, write_predictions
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class ServeCheck:
+    """What the fresh process found.
+
+    Attributes:
+        passed: every probability agrees within the tolerance.
+        largest_difference: of a probability; None where none could be compared.
+        n: texts that were scored.
+        detail: why it failed, empty where it passed.
+    """
+
+    passed: bool
+    largest_difference: float | None
+    n: int
+    detail: str = ""
+
+
+def run_serve_check(
+    bundle: str | Path,
+    texts: Sequence[str],
+    expected: NDArray[np.float32],
+    tolerance: float,
+    *,
+    timeout: float = _TIMEOUT,
+) -> ServeCheck:
+    """Score texts with a bundle in a fresh process and compare.
+
+    Args:
+        bundle: its directory.
+        texts: n texts, at least one.
+        expected: probabilities (n, L) in the bundle's label order.
+        tolerance: largest difference allowed.
+        timeout: seconds after which the process is ended and the check has failed.
+
+    Returns:
+        The result; a process that cannot load the bundle, crashes or hangs is a failed check.
+    """
+    from longtail.bundle import read_info
+
+    try:
+        labels = read_info(bundle).labels
+    except LongtailError as error:
+        return ServeCheck(passed=False, largest_difference=None, n=0, detail=str(error))
+    ids = tuple(str(row) for row in range(len(texts)))
+    with tempfile.TemporaryDirectory(prefix="longtail-serve-check-") as name:
+        directory = Path(name)
+        storage.write_parquet(directory / "texts.parquet", pa.table({"text": list(texts)}))
+        write_predictions(directory / "expected.parquet", Predictions(ids, labels, expected))
+        command = [
+            sys.executable, "-m", "longtail.serve_check", str(Path(bundle).resolve()),
+            str(directory / "texts.parquet"), str(directory / "expected.parquet"),
+            "--tolerance", repr(float(tolerance)),
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(  # noqa: S603 - our own interpreter and module
+                command, capture_output=True, text=True, timeout=timeout, check=False,
+                start_new_session=True, env={**os.environ, **_ENVIRONMENT},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            detail = f"the fresh process did not answer within {timeout:g} s"
+            return ServeCheck(passed=False, largest_difference=None, n=0, detail=detail)
+    return _read_answer(done)
+
+
+def check(bundle: Path, texts: Path, expected: Path, tolerance: float) -> ServeCheck:
+    """The check itself, in this process: transformers' pipeline alone against the expectation.
+
+    Raises:
+        StoreError: the bundle is damaged, or the files do not fit each other.
+    """
+    storage.verify_directory(bundle)
+    rows = storage.read_parquet(texts, columns=["text"])["text"].to_pylist()
+    wanted = read_predictions(expected)
+    if not rows or len(rows) != len(wanted.ids):
+        raise StoreError(f"{texts}: {len(rows)} texts, {expected}: {len(wanted.ids)} rows")
+    found = pipeline_probabilities(bundle, rows, wanted.labels)
+    difference = float(np.abs(found - wanted.probabilities).max())
+    # A NaN compares false with everything: it must not pass.
+    passed = bool(difference <= tolerance)
+    detail = "" if passed else f"a probability differs by {difference:.3g}, over {tolerance:g}"
+    return ServeCheck(passed, difference, len(rows), detail)
+
+
+def pipeline_probabilities(
+    bundle: str | Path, texts: Sequence[str], labels: Sequence[str]
+) -> NDArray[np.float32]:
+    """Probabilities (n, L) of a bundle by ``transformers.pipeline``, columns as in ``labels``.
+
+    Raises:
+        StoreError: the bundle's labels are others.
+    """
+    from transformers import pipeline
+
+    classify: Any = pipeline(
+        "text-classification", model=str(bundle), top_k=None, truncation=True, device="cpu"
+    )
+    columns = {name: column for column, name in enumerate(labels)}
+    result = np.full((len(texts), len(labels)), np.nan, dtype=np.float32)
+    for row, text in enumerate(texts):
+        scores = {entry["label"]: entry["score"] for entry in classify(text)}
+        if scores.keys() != columns.keys():
+            raise StoreError(f"{bundle}: gives other labels than expected")
+        for name, value in scores.items():
+            result[row, columns[name]] = value
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the check and print its result as one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m longtail.serve_check", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("expected", type=Path)
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    given = parser.parse_args(arguments)
+    try:
+        result = check(given.bundle, given.texts, given.expected, given.tolerance)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong here would go wrong in production
+        detail = f"{type(error).__name__}: {error}"
+        result = ServeCheck(passed=False, largest_difference=None, n=0, detail=detail)
+    print(json.dumps(storage.finite(asdict(result))))
+    return 0 if result.passed else 1
+
+
+def _read_answer(done: subprocess.CompletedProcess[str]) -> ServeCheck:
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer = ServeCheck(**json.loads(lines[-1]))
+    except (IndexError, TypeError, json.JSONDecodeError):
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        detail = f"the fresh process ended with status {done.returncode}: {last}"
+        return ServeCheck(passed=False, largest_difference=None, n=0, detail=detail)
+    passed = answer.passed and done.returncode == 0
+    return ServeCheck(passed, answer.largest_difference, answer.n, answer.detail)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
