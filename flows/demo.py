@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from rich.console import Console
+from rich.table import Table
 
 from flows.cli import EXIT_BLOCKED, EXIT_PROMOTED
 from flows.config import DataSource, RetrainConfig
@@ -13,8 +15,6 @@ from flows.console import run_retrain
 from longtail import storage
 from longtail.config import ColumnSettings, PublishSettings
 from longtail.debian import read_packages, sample
-
-logger = logging.getLogger(__name__)
 
 NAME = "debian"
 SAMPLE_TEXTS = 8_000

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.config import PredictConfig
+from flows.runtime import show_progress
 from longtail.errors import ConfigError
 from tasks.predict import PredictionHandle, predict_file
 
@@ -22,6 +23,7 @@ def predict(config: PredictConfig) -> PredictionHandle:
         ConfigError: no data was named.
         StoreError: there is no champion.
     """
+    show_progress()
     if config.data.path is None:
         raise ConfigError("No texts to label: name a file with --data FILE.")
     name = config.name or only_model(config.store_directory)

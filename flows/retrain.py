@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed, State
 from tasks.split import split_dataset
 
 from flows.config import RetrainConfig
+from flows.runtime import show_progress
 from longtail.config import LossSettings
 from tasks.champion import repair_registry, score_champion
 from tasks.gate import judge
@@ -33,6 +34,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
     Returns:
         A state named ``Promoted`` or ``Blocked`` whose data is the run's directory.
     """
+    show_progress()
     run = open_run(config.model_name, config.store_directory, config.out, config)
     repair_registry(run, config.publish)
     dataset = _update_dataset(run, config)
@@ -44,11 +46,11 @@ def retrain(config: RetrainConfig) -> State[Any]:
     verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=_who())
     write_report(run)
     track_run(run, dataset, config.publish)
-    message = (
-        f"{verdict.reasons[0] if verdict.reasons else ''} Report: {run.directory / 'report.html'}"
-    )
-    outcome = Completed if verdict.decision == "promote" else Failed
-    name = "Promoted" if verdict.decision == "promote" else "Blocked"
+    promoted = verdict.decision == "promote"
+    said = verdict.reasons if promoted else [rule.detail for rule in verdict.failed]
+    message = f"{' '.join(said)} Report: {run.directory / 'report.html'}"
+    outcome = Completed if promoted else Failed
+    name = "Promoted" if promoted else "Blocked"
     return outcome(name=name, message=message, data=str(run.directory))
 
 

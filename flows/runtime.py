@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
+_LOGGERS = ("longtail", "tasks", "data_contracts")
 _DEFAULTS = {
     # Nothing is reported to anybody.
     "DO_NOT_TRACK": "1",
@@ -13,7 +15,7 @@ _DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # A cold home needs more than the default 20 s for its first migrations.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "longtail,tasks,data_contracts",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_LOGGERS),
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "Agg",
 }
@@ -23,3 +25,9 @@ def prepare_environment() -> None:
     """Set what the user has not set; call before Prefect or any heavy package is imported."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def show_progress() -> None:
+    """Let our own loggers speak: Prefect attaches its handlers to them, but not their level."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)

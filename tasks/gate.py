@@ -10,10 +10,11 @@ from prefect import task
 
 from longtail import storage
 from longtail.config import GROUPS, GatePolicy
+from longtail.cuts import NOTHING
 from longtail.evaluation import ArmEvaluation, evaluate
 from longtail.gate import GateInputs, Verdict, decide
 from longtail.predictions import read_predictions
-from longtail.thresholds import NOTHING, threshold_curve
+from longtail.thresholds import threshold_curve
 from tasks.arms import ARM_FILE, read_thresholds
 from tasks.artifacts import percent, publish_markdown, publish_table
 from tasks.data import SplitData

@@ -6,17 +6,8 @@ import logging
 
 from prefect import task
 
-from data_contracts.contract import check_splits
-from longtail import storage
 from longtail.config import DataSettings, GroupSettings, SplitSettings
 from longtail.dataset import DatasetStore, check_trainable, drop_rare_labels
-from longtail.labels import LabelSpace, group_labels, support
-from longtail.ledger import SplitLedger
-from longtail.near_duplicates import find_units
-from longtail.partition import partition
-from longtail.statistics import describe
-from tasks.artifacts import publish_table
-from tasks.data import write_label_space
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle
 
 logger = logging.getLogger(__name__)
