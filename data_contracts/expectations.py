@@ -64,9 +64,10 @@ def _run(frame: pd.DataFrame, suite: Suite, data_docs: Path | None) -> dict[str,
 
     context = gx.get_context(mode="ephemeral", project_config=_project_config())
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    expectations = context.suites.add(gx.ExpectationSuite(suite.name))
-    for rule in suite.rules:
-        expectations.add_expectation(_expectation(rule))
+    # All at once: every single addition would write the whole suite to the store again.
+    expectations = context.suites.add(
+        gx.ExpectationSuite(suite.name, expectations=[_expectation(rule) for rule in suite.rules])
+    )
     source = context.data_sources.add_pandas("longtail")
     batch = source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe("all")
     definition = context.validation_definitions.add(

@@ -6,16 +6,26 @@ what must be said of it.
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import io
+import itertools
 import json
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from plain_validation import validate_plainly
 
+from data_contracts import contract
+from data_contracts.expectations import validate
+from data_contracts.helpers import annotation_helpers
 from data_contracts.ingest import QuarantineError, ingest
+from data_contracts.suites import annotations_suite
+from longtail.annotations.readers import read_annotations
 from longtail.config import ColumnSettings, DataSettings
 from longtail.errors import DataError
 
@@ -116,9 +126,16 @@ QUARANTINED = [
               "id: 513 characters", "at most 512 are allowed"),
     jsonl_row("jsonl: id with a line break", {"id": "a\nb", "text": "t", "labels": []},
               "id: 'a\\nb' has a control character; remove it"),
+    jsonl_row("jsonl: text nothing", {"id": "x", "text": "\u3000", "labels": []}, "white space"),
+    jsonl_row("jsonl: id invisible", {"id": "\u200b", "text": "t", "labels": []},
+              "id: is blank; give every text an id"),
+    jsonl_row("jsonl: date a number", {"id": "x", "text": "t", "labels": [], "who": "", "when": 3},
+              "annotated_at: the number 3 was found, a date is expected; write ISO 8601",
+              settings=settings(columns=DATED)),
     jsonl_row("jsonl: labels missing", {"id": "x", "text": "t"}, "labels: missing or null"),
     labels_row("labels: null", None, "labels: missing or null", "write [] for a text that"),
     labels_row("labels: a string", "a|b", "name what separates the labels", "data.label_sep"),
+    labels_row("labels: nested 100,000 deep", "[" * 100_000, "labels: lists nested too deeply"),
     labels_row("labels: an object", {"a": 1}, "labels: an object ({'a': 1}) was found, a list"),
     labels_row("labels: a number", 3, "labels: the number 3 was found, a list is expected"),
     labels_row("label: null", ["a", None], "label 2 is null, a name in quotes is expected"),
@@ -146,6 +163,16 @@ QUARANTINED = [
          + b'{"id": "d", "text": "t", "labels": [], "who": "bob", "when": null}\n',
          ("by 2 annotators", "data.several_annotators: union or majority"), (1, 8),
          settings(columns=DATED)),
+    Case("duplicated id, same moment", "x.jsonl",
+         b'{"id": "d", "text": "t", "labels": ["a"], "who": "ann", "when": "2026-03-01"}\n'
+         b'{"id": "d", "text": "t", "labels": ["b"], "who": "ann", "when": "2026-03-01"}\n'
+         + GOOD_JSONL,
+         ("by the same annotator in rows 1, 2", "the last of them are of the same moment"),
+         (1, 2), settings(columns=DATED)),
+    Case("parquet: a date beyond the calendar", "x.parquet", parquet(pa.table({
+        "id": ["a", "b"], "text": ["t", "t"], "labels": [["x"], ["x"]], "who": ["", ""],
+        "when": pa.array([0, 2**62], pa.timestamp("us"))})),
+         ("annotated_at: the value cannot be read",), (2,), settings(columns=DATED)),
     Case("parquet: nulls", "x.parquet", parquet(pa.table({
         "id": ["a", "b", None], "text": ["t", None, "t"], "labels": [["x"], ["x"], [None]]})),
          ("is missing",), (2, 3)),
@@ -196,6 +223,17 @@ REFUSED = [
 ]  # fmt: skip
 
 
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "data.md"
+
+
+def documented_reasons():
+    """Each reason of the reference as a pattern; … stands for anything."""
+    table = REFERENCE.read_text().split("### Every reason")[1].split("\n## ")[0]
+    cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
+    reasons = [reason for cell in cells for reason in re.findall("`([^`]+)`", cell)]
+    return {reason: re.escape(reason).replace("…", ".*") for reason in reasons}
+
+
 def put(folder, case):
     path = folder / case.file
     path.write_bytes(case.data)
@@ -207,19 +245,28 @@ def test_there_are_at_least_thirty_five_kinds():
     assert len(set(names)) == len(names) >= 35
 
 
+@pytest.fixture
+def plainly(monkeypatch):
+    """Rules judged in NumPy, for speed; that Great Expectations agrees is a test of its own."""
+    monkeypatch.setattr(contract, "validate", validate_plainly)
+
+
+def outcome(folder, case):
+    try:
+        done = ingest(put(folder, case), case.settings)
+    except QuarantineError as refused:
+        return refused.quarantine, refused.account
+    assert done.accepted.num_rows == done.account.accepted
+    return done.quarantine, done.account
+
+
+@pytest.mark.usefixtures("plainly")
 @pytest.mark.parametrize("case", QUARANTINED, ids=str)
 def test_bad_rows_are_quarantined_with_every_reason(tmp_path, case):
-    path = put(tmp_path, case)
-    try:
-        done = ingest(path, case.settings)
-        quarantine, account = done.quarantine, done.account
-        assert done.accepted.num_rows == account.accepted
-    except QuarantineError as refused:
-        quarantine, account = refused.quarantine, refused.account
+    quarantine, account = outcome(tmp_path, case)
     account.check()
     assert quarantine["position"].to_pylist() == list(case.positions)
     assert account.quarantined == len(case.positions)
-    assert account.rows_read > 0
     found = quarantine.to_pylist()
     assert {row["file"] for row in found} == {case.file}
     reasons = " / ".join(reason for row in found for reason in row["reasons"])
@@ -228,6 +275,32 @@ def test_bad_rows_are_quarantined_with_every_reason(tmp_path, case):
     assert all(row["raw"] for row in found)
 
 
+@pytest.mark.usefixtures("plainly")
+def test_the_reference_lists_exactly_the_reasons_that_exist(tmp_path):
+    documented, met = documented_reasons(), set()
+    for case in QUARANTINED:
+        quarantine, _ = outcome(tmp_path, case)
+        for reason in itertools.chain(*quarantine["reasons"].to_pylist()):
+            found = {name for name, like in documented.items() if re.match(like, reason)}
+            assert found, f"not in {REFERENCE.name}: {reason}"
+            met |= found
+    assert met == set(documented)
+
+
+def test_great_expectations_agrees_on_every_bad_row(tmp_path):
+    tables = [
+        table for case in QUARANTINED for table in read_annotations(put(tmp_path, case),
+                                                                    case.settings)
+    ]  # fmt: skip
+    frame = annotation_helpers(pa.concat_tables(tables), True, dt.datetime.now(dt.UTC))
+    suite = annotations_suite(100_000)
+    findings = validate(frame, suite)
+    assert findings == validate_plainly(frame, suite)
+    critical = {rule.name for rule in suite.rules if rule.severity == "critical"}
+    assert critical <= {finding.rule.name for finding in findings}
+
+
+@pytest.mark.usefixtures("plainly")
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 def test_bad_files_are_refused_in_a_sentence(tmp_path, case):
     path = put(tmp_path, case)

@@ -8,9 +8,11 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_validation import validate_plainly
 
+from data_contracts import contract
 from data_contracts.ingest import Account, QuarantineError, ingest
 from longtail.annotations.schema import ANNOTATIONS, QUARANTINE
 from longtail.config import ColumnSettings, DataSettings
@@ -51,6 +53,12 @@ ROW_NAMES = ("id", "text", "labels", "who", "when", "split")
 WRITERS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
 
 
+@pytest.fixture
+def plainly(monkeypatch):
+    monkeypatch.setattr(contract, "validate", validate_plainly)
+
+
+@pytest.mark.usefixtures("plainly")
 @pytest.mark.parametrize("kind", WRITERS)
 @given(
     rows=st.lists(ROWS, min_size=1, max_size=12),
@@ -58,10 +66,7 @@ WRITERS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
     policy=st.sampled_from(["latest", "union", "majority"]),
 )
 @settings(
-    max_examples=12,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes here
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_the_account_balances_whatever_comes(tmp_path, kind, rows, junk, policy):
     path = tmp_path / f"x.{kind}"

@@ -92,7 +92,7 @@ def test_labels_from_lists_json_and_separated_strings(cell, separator, expected)
         ("['a']", None, "looks like a Python list"),
         ('["a"', None, "not valid JSON"),
         ('["a"]', "|", "remove that setting"),
-        ("[" * 100_000, None, "nested too deeply"),
+        pytest.param("[" * 100_000, None, "nested too deeply", id="deep"),
         ({"a": 1}, None, "an object"),
         (3, None, "the number 3"),
         (["a", None], None, "label 2 is null"),
