@@ -135,6 +135,8 @@ def _header(lines: _Lines, file: str, delimiter: str) -> tuple[list[str], Iterat
         raise DataError(
             f"{file}: the header in line 1 cannot be read ({error}); is a quote left open in it?"
         ) from error
+    if not header:
+        raise DataError(f"{file}: holds nothing but blank lines; was the export finished?")
     if not _is_utf8(lines.taken):
         raise DataError(
             f"{file}: the header is not UTF-8; save the file as UTF-8 (from Windows-1252: iconv "

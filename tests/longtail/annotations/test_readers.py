@@ -63,6 +63,8 @@ def test_a_named_format_wins_over_the_name(tmp_path):
         ("a.csv", b"", "empty"),
         ("a.csv", "id,text,labels\n", "no rows of data"),
         ("a.jsonl", "\n\n", "no rows of data"),
+        ("a.csv", "\n\n", "nothing but blank lines"),
+        ("a.csv", b"\xef\xbb\xbf", "nothing but blank lines"),
         ("a.csv", gzip.compress(CSV.encode(), mtime=0), "gunzip"),
         ("a.csv", b"PK\x03\x04" + bytes(40), "Excel"),
         ("a.csv", CSV.encode("utf-16"), "UTF-16"),
