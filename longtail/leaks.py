@@ -1,0 +1,100 @@
+"""Test texts among training texts: found in the split, and looked for again at the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from longtail.annotations.merge import normalise_text
+from longtail.hashing import stable_hash
+
+Ints = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+TRAIN, VALIDATION, TEST = 0, 1, 2
+_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """How much of the test set stood among an arm's training texts.
+
+    Attributes:
+        test_ids: test ids among the training ids.
+        test_units: units of the test set that hold a training text.
+        test_texts: test texts whose normalised text is that of a training text.
+        examples: ids of test texts concerned, sorted, at most 20.
+    """
+
+    test_ids: int
+    test_units: int
+    test_texts: int
+    examples: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.test_ids or self.test_units or self.test_texts)
+
+
+def training_hashes(ids: Sequence[str], texts: Sequence[str]) -> tuple[Hashes, Hashes]:
+    """What a bundle keeps of its training texts: hashes of ids and of normalised texts, sorted."""
+    text_hashes = stable_hash(normalise_text(text) for text in texts)
+    return np.unique(stable_hash(ids)), np.unique(text_hashes)
+
+
+def leak_check(
+    train_ids: Hashes, train_texts: Hashes, table: pa.Table, units: Ints, test_ids: Sequence[str]
+) -> LeakCheck:
+    """Look for test texts, and for their near-duplicates, among an arm's training texts.
+
+    Args:
+        train_ids: hashes of the arm's training ids (:func:`training_hashes`).
+        train_texts: hashes of their normalised texts.
+        table: today's working table (columns id and text), the test texts among it, and as many
+            of the arm's training texts as are still there.
+        units: unit of each row of the table, shape (rows,).
+        test_ids: ids of the test set.
+
+    Raises:
+        ValueError: a test id is not in the table.
+    """
+    ids = table["id"].to_pylist()
+    wanted = set(test_ids)
+    is_test = np.array([name in wanted for name in ids], dtype=bool)
+    if int(is_test.sum()) != len(wanted):
+        missing = sorted(wanted - set(ids))
+        raise ValueError(f"{len(missing)} test ids are not in the table, first {missing[:1]}")
+    in_training = np.isin(stable_hash(ids), train_ids)
+    texts = table["text"].filter(pa.array(is_test)).to_pylist()
+    repeats = np.zeros(len(ids), dtype=bool)
+    repeats[is_test] = np.isin(stable_hash(normalise_text(text) for text in texts), train_texts)
+    touched = is_test & np.isin(units, np.unique(units[in_training]))
+    concerned = np.flatnonzero(touched | repeats)
+    return LeakCheck(
+        test_ids=int((is_test & in_training).sum()),
+        test_units=len(np.unique(units[touched])),
+        test_texts=int(repeats.sum()),
+        examples=tuple(sorted(ids[row] for row in concerned)[:_EXAMPLES]),
+    )
+
+
+def leaking_rows(sides: NDArray[np.int8], units: Ints) -> NDArray[np.bool_]:
+    """Rows that must not be trained or tuned on.
+
+    Training rows in a unit with a validation or test row, validation rows in a unit with a test
+    row.
+
+    Args:
+        sides: 0 train, 1 validation, 2 test; shape (rows,).
+        units: unit of each row.
+    """
+    in_test = np.isin(units, units[sides == TEST])
+    in_validation = np.isin(units, units[sides == VALIDATION])
+    rows: NDArray[np.bool_] = ((sides == TRAIN) & (in_test | in_validation)) | (
+        (sides == VALIDATION) & in_test
+    )
+    return rows
