@@ -7,7 +7,6 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
-from tasks.split import split_dataset
 
 from flows.config import RetrainConfig
 from flows.runtime import show_progress
@@ -19,6 +18,7 @@ from tasks.ingest import current_dataset, ingest_export, update_dataset
 from tasks.publish import publish_candidate
 from tasks.report import write_report
 from tasks.run import open_run
+from tasks.split import split_dataset
 from tasks.track import track_run
 from tasks.train import train_encoder, train_linear
 from tasks.tune import tune_thresholds
@@ -42,7 +42,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
     arms = tuple(tune_thresholds(split, arm, config.thresholds)
                  for arm in _train_arms(run, split, dataset, config))  # fmt: skip
     champion = score_champion(run, split, config.publish)
-    verdict = judge(run, split, dataset, arms, champion, config.gate)
+    verdict = judge(run, split, arms, champion, config.gate)
     verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=_who())
     write_report(run)
     track_run(run, dataset, config.publish)

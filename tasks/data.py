@@ -16,6 +16,8 @@ from longtail.evaluation import TestSet
 from longtail.labels import LabelGroups, LabelSpace
 from tasks.handles import SplitHandle
 
+LEFT_OUT = "left_out.parquet"
+
 
 @dataclass(frozen=True)
 class SplitData:

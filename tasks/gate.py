@@ -18,7 +18,7 @@ from longtail.thresholds import threshold_curve
 from tasks.arms import ARM_FILE, read_thresholds
 from tasks.artifacts import percent, publish_markdown, publish_table
 from tasks.data import SplitData
-from tasks.handles import ArmHandle, ChampionHandle, DatasetHandle, RunHandle, SplitHandle
+from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
 from tasks.journal import record_look
 from tasks.leaks import check_leaks
 
@@ -30,7 +30,6 @@ _CURVE_POINTS = 99
 def judge(
     run: RunHandle,
     split: SplitHandle,
-    dataset: DatasetHandle,
     arms: tuple[ArmHandle, ...],
     champion: ChampionHandle,
     policy: GatePolicy,
@@ -49,7 +48,7 @@ def judge(
         test=data.test,
         groups=data.groups,
         arms={arm.arm: evaluations[arm.arm] for arm in arms},
-        leaks=check_leaks(data, dataset, every),
+        leaks=check_leaks(data, every),
         champion_state=champion.state,
         champion_error=champion.error,
         references=references,

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import logging
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 
+from data_contracts.contract import check_splits
+from longtail import storage
+from longtail.bridges import bridging_rows
 from longtail.config import DataSettings, GroupSettings, SplitSettings
 from longtail.dataset import DatasetStore, check_trainable, drop_rare_labels
+from longtail.labels import LabelSpace, group_labels, support
+from longtail.ledger import LedgerEntries, SplitLedger
+from longtail.near_duplicates import Units, find_units
+from longtail.partition import Partition, partition
+from longtail.statistics import describe
+from tasks.artifacts import publish_table
+from tasks.data import LEFT_OUT, write_label_space
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle
 
 logger = logging.getLogger(__name__)
@@ -22,8 +34,76 @@ def split_dataset(
     groups: GroupSettings,
 ) -> SplitHandle:
     """Bind near-duplicates, extend the ledger, write the splits, and describe the data."""
-    table, dropped, skipped = drop_rare_labels(
-        DatasetStore(run.model_store / "dataset").read(dataset.version), data.min_label_support
-    )
+    stored = DatasetStore(run.model_store / "dataset").read(dataset.version)
+    table, dropped, skipped = drop_rare_labels(stored, data.min_label_support)
     check_trainable(table)
-    raise SystemExit
+    space = LabelSpace.of(table["labels"].to_pylist())
+    with storage.lock(run.model_store / ".split.lock"):
+        ledger = SplitLedger(run.model_store / "ledger")
+        entries = ledger.read()
+        table, units, bridges = _bind(table, data, entries)
+        parts = partition(table, space, settings, entries, units)
+        present = stored["id"].to_pylist()
+        ledger.extend(parts.assigned, present, dataset=dataset.fingerprint)
+    check_splits(parts.tables, space.names, leaks_allowed=settings.leaks == "keep").require()
+    handle = _write(run, parts, settings, bridges)
+    _write_left_out(handle, table, units, parts)
+    labels = group_labels(
+        support(space.encode(parts.tables["train"]["labels"].to_pylist())), groups
+    )
+    write_label_space(handle.label_space, space, labels)
+    about = {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
+    storage.write_json(run.directory / "statistics.json", {**describe(table, space), **about})
+    return handle
+
+
+def _bind(
+    table: pa.Table, data: DataSettings, entries: LedgerEntries
+) -> tuple[pa.Table, Units, list[str]]:
+    """What must stay together, without new texts that would bind texts of different splits.
+
+    Such a text could stand nowhere without a leak, and by binding them it would make a leak of old
+    texts that have none.
+    """
+    units = _find_units(table, data)
+    bridging = bridging_rows(table["id"].to_pylist(), units.units, entries)
+    if not bridging.any():
+        return table, units, []
+    bridges = table["id"].filter(pa.array(bridging)).to_pylist()
+    table = table.filter(pa.array(~bridging))
+    return table, _find_units(table, data), bridges
+
+
+def _find_units(table: pa.Table, data: DataSettings) -> Units:
+    ids, texts, groups = (table[name].to_pylist() for name in ("id", "text", "group"))
+    return find_units(ids, texts, groups, data.near_duplicate_similarity)
+
+
+def _write_left_out(handle: SplitHandle, table: pa.Table, units: Units, parts: Partition) -> None:
+    """Texts that this run leaves out as leaks: a champion may have been trained on them."""
+    bound = table.select(["id", "text"]).append_column("unit", pa.array(units.units))
+    rows = pc.is_in(bound["id"], pa.array(parts.removed, pa.string()))
+    storage.write_parquet(handle.directory / LEFT_OUT, bound.filter(rows))
+
+
+def _write(
+    run: RunHandle, parts: Partition, settings: SplitSettings, bridges: list[str]
+) -> SplitHandle:
+    directory = run.directory / "splits"
+    for name, rows in parts.tables.items():
+        storage.write_parquet(directory / f"{name}.parquet", rows)
+    quality = {**parts.quality, "bridges": bridges}
+    storage.write_json(directory / "quality.json", quality)
+    sizes = {name: rows.num_rows for name, rows in parts.tables.items()}
+    publish_table("splits", [sizes], "Texts of each split")
+    left_out = len(parts.removed) + len(bridges)
+    logger.info("%s; %d texts left out, they would leak between splits", sizes, left_out)
+    fingerprint = storage.fingerprint(
+        settings.model_dump(), {name: rows["id"].to_pylist() for name, rows in parts.tables.items()}
+    )
+    return SplitHandle(
+        directory=directory,
+        label_space=run.directory / "label_space.json",
+        fingerprint=fingerprint,
+        **sizes,
+    )

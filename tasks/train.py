@@ -11,12 +11,11 @@ from prefect import task
 
 from longtail import storage
 from longtail.activations import ActivationCache
-from longtail.annotations.merge import normalise_text
 from longtail.baselines import LinearBaseline
 from longtail.bundle import BundleInfo, TrainingIds, write_bundle
 from longtail.config import EncoderSettings, LinearSettings, LossSettings, TrainingSettings
 from longtail.encoder import Encoder, load_encoder
-from longtail.hashing import stable_hash
+from longtail.leaks import training_hashes
 from longtail.losses import build_loss
 from longtail.predictions import Predictions, write_predictions
 from longtail.scoring import score_bundle
@@ -118,8 +117,7 @@ def _info(
 
 
 def _training_ids(data: SplitData) -> TrainingIds:
-    texts = [normalise_text(text) for text in data.texts("train")]
-    return TrainingIds(stable_hash(data.ids("train")), stable_hash(texts))
+    return TrainingIds(*training_hashes(data.ids("train"), data.texts("train")))
 
 
 def _directory(run: RunHandle, arm: str) -> Path:
