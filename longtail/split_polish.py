@@ -58,20 +58,28 @@ def _best_swap(state: State, label: int, donor: int, taker: int) -> tuple[int, i
     carriers = carriers[least_harmful(state, carriers, donor, taker)[:_CARRIERS]]
     partners = np.flatnonzero(state.assignment == taker)
     partners = partners[least_harmful(state, partners, taker, donor)[:_POOL]]
-    best, swap = (0, 0), None
-    for carrier in carriers.tolist():
-        one = np.array([carrier])
-        loss = cover_loss(state, one, donor, taker)[0]
-        change = deviation(state, one, donor, taker)[0]
-        state.move(carrier, taker)
-        losses = loss + cover_loss(state, partners, taker, donor)
-        changes = change + deviation(state, partners, taker, donor)
-        state.move(carrier, donor)
-        first = int(np.lexsort((changes, losses))[0])
-        key = (int(losses[first]), int(changes[first]))
-        if key < best and key[0] <= 0:
-            best, swap = key, (carrier, int(partners[first]))
-    return swap
+    loss = np.add.outer(
+        cover_loss(state, carriers, donor, taker), cover_loss(state, partners, taker, donor)
+    )
+    change = np.add.outer(
+        deviation(state, carriers, donor, taker), deviation(state, partners, taker, donor)
+    )
+    change -= 2 * state.n_rows * _shared_labels(state, carriers, partners)
+    best = np.lexsort((change.ravel(), loss.ravel()))[:1]
+    if not len(best) or (loss.flat[best[0]], change.flat[best[0]]) >= (0, 0):
+        return None
+    row, column = divmod(int(best[0]), len(partners))
+    return int(carriers[row]), int(partners[column])
+
+
+def _shared_labels(state: State, carriers: Ints, partners: Ints) -> Ints:
+    """Labels that two rows have in common, which their swap leaves where they are."""
+    ours, theirs = state.rows(carriers), state.rows(partners)
+    has = np.zeros((len(state.support), len(carriers)), dtype=np.int64)
+    has[ours.labels, ours.owner] = 1
+    shared = np.zeros((len(partners), len(carriers)), dtype=np.int64)
+    np.add.at(shared, theirs.owner, has[theirs.labels])
+    return shared.T
 
 
 def _improve(state: State, donor: int, taker: int, per_label: Ints) -> int:
