@@ -96,7 +96,7 @@ def matrix_panel(
         note: small print under the title.
     """
     size = len(names)
-    left = min(96.0, 10.0 + 6.4 * max((len(name) for name in names), default=0))
+    left = min(132.0, 10.0 + 6.4 * max((len(name) for name in names), default=0))
     top = 44.0 + (18.0 if size <= 5 else 0.0)
     side = (WIDTH - left) / max(size, 1)
     height = min(side, 62.0)
@@ -130,7 +130,7 @@ def _cell(
     share: float | None, words: str, where: tuple[float, float, float, float], *, printed: bool
 ) -> str:
     x, y, side, height = where
-    strength = 0.0 if share is None else 0.06 + 0.64 * min(max(share, 0.0), 1.0)
+    strength = 0.0 if share is None else 0.05 + (0.45 if printed else 0.95) * min(share, 1.0)
     gap = 1.0 if side > 8 else 0.0
     opacity = f' fill-opacity="{strength:.2f}"'
     drawn = canvas.rect(x, y, side - gap, height - gap, "cell", extra=opacity)

@@ -1,8 +1,8 @@
-"""The data's account: rows, quarantine, statistics, duplicates and the split."""
+"""The data's account: where every row went, and why rows were set aside."""
 
 from __future__ import annotations
 
-from longtail.report.files import RunFiles, number, scalars
+from longtail.report.files import RunFiles, number, part
 from longtail.report.table import Cell, Table, table
 from longtail.report.words import integer, listed, percent, plural
 
@@ -24,6 +24,16 @@ def balance(run: RunFiles) -> str:
     if total != parts["rows_read"]:
         sentence += f" The account does not balance: the parts make {integer(total)}."
     return sentence
+
+
+def account_sentences(run: RunFiles) -> list[str]:
+    """What the accepted rows did to the data set, and what was odd about them."""
+    found = part(run.account, "dataset")
+    counts = {name: number(value) for name, value in found.items()}
+    known = [f"{integer(count)} {name}" for name, count in counts.items() if count]
+    sentences = [f"In the data set: {listed(known)}."] if known else []
+    warnings = run.account.get("warnings")
+    return sentences + [f"{w}." for w in warnings] if isinstance(warnings, list) else sentences
 
 
 def quarantine_table(run: RunFiles) -> Table | None:
@@ -68,24 +78,3 @@ def quarantine_sentence(run: RunFiles) -> str:
         f"{plural(found.rows, 'row')} set aside, with reasons and content, in quarantine.parquet "
         f"beside this page; their content is not repeated here.{more}"
     )
-
-
-def split_table(run: RunFiles) -> Table | None:
-    """What the report on the split says, number by number."""
-    rows = [
-        [", ".join(path).replace("_", " "), _shown(value)] for path, value in scalars(run.quality)
-    ]
-    return table("The split.", ["Of", "Value"], rows) if rows else None
-
-
-def _shown(value: object) -> str:
-    found = number(value)
-    return str(value) if found is None else f"{found:,.6g}"
-
-
-def split_sentences(run: RunFiles) -> list[str]:
-    """What a reader has to know about the split."""
-    infeasible = run.quality.get("infeasible")
-    if not isinstance(infeasible, list) or not infeasible:
-        return []
-    return [f"{plural(len(infeasible), 'label')} could not stand in every split."]

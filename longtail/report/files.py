@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,17 +131,6 @@ def part(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return dict(found) if isinstance(found, Mapping) else {}
-
-
-def scalars(
-    tree: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Numbers and words of a nested mapping with their paths; lists are left out."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from scalars(value, (*path, str(key)))
-        elif isinstance(value, str | bool) or number(value) is not None:
-            yield (*path, str(key)), value
 
 
 def number(value: Any) -> float | None:

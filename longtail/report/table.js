@@ -5,15 +5,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const cell = row.cells[column];
     return cell.dataset.s === undefined ? cell.textContent : Number(cell.dataset.s);
   };
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
   table.querySelectorAll("thead button").forEach((button, column) => {
     button.addEventListener("click", () => {
-      const head = button.closest("th");
-      const down = head.getAttribute("aria-sort") !== "descending";
-      table.querySelectorAll("th[aria-sort]").forEach((th) => th.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const rows = Array.from(body.rows, (row) => [value(row, column), row]);
-      rows.sort(([a], [b]) => (typeof a === "string" ? b.localeCompare(a) : b - a));
-      if (!down) rows.reverse();
+      if (rows.length === 0) return;
+      const head = button.closest("th");
+      const first = typeof rows[0][0] === "string" ? "ascending" : "descending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const order = head.getAttribute("aria-sort") === first ? other : first;
+      table.querySelectorAll("th[aria-sort]").forEach((th) => th.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      rows.sort(([a], [b]) => sign * compare(a, b));
       body.append(...rows.map(([, row]) => row));
     });
   });

@@ -16,10 +16,14 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from longtail import storage
-from longtail.config import GROUPS, GatePolicy, GroupSettings
+from longtail.config import GROUPS, GatePolicy, GroupSettings, SplitSettings
 from longtail.evaluation import ArmEvaluation, TestSet, evaluate
 from longtail.gate import GateInputs, Verdict, decide
-from longtail.labels import LabelGroups, group_labels
+from longtail.labels import LabelGroups, LabelSpace, group_labels
+from longtail.ledger import SPLITS, Entry, LedgerEntries
+from longtail.near_duplicates import Units
+from longtail.partition import partition
+from longtail.statistics import describe
 
 ARMS = ("linear", "bce", "candidate", "champion", "best_champion")
 SECRET = "a secret text that nobody may forward"
@@ -66,7 +70,7 @@ def write_run(
         raise AssertionError(f"the invented run came out as {verdict.decision}: {verdict.reasons}")
     storage.write_json(directory / "metrics.json", _metrics(test, groups, entries))
     storage.write_json(directory / "verdict.json", verdict.model_dump(mode="json"))
-    _write_data(directory, names, y, train)
+    _write_data(directory, names, y)
     return directory
 
 
@@ -191,12 +195,19 @@ class _NoLeaks:
     test_texts: int = 0
 
 
-def _write_data(
-    directory: Path, names: tuple[str, ...], y: NDArray[np.bool_], train: NDArray[np.int64]
-) -> None:
+def _write_data(directory: Path, names: tuple[str, ...], y: NDArray[np.bool_]) -> None:
     storage.write_json(
         directory / "account.json",
-        {"rows_read": 3107, "accepted": 3000, "quarantined": 44, "merged": 61, "skipped": 2},
+        {
+            "file": "exports/tickets.csv",
+            "rows_read": 3107,
+            "accepted": 3000,
+            "quarantined": 44,
+            "merged": 61,
+            "skipped": 2,
+            "warnings": ["A text has no labels: 2 rows (17, 80)"],
+            "dataset": {"added": 600, "changed": 12, "unchanged": 2388, "merged": 0},
+        },
     )
     storage.write_json(
         directory / "config.json",
@@ -221,28 +232,30 @@ def _write_data(
             }
         ),
     )
-    _write_statistics(directory, names, y, train)
+    _write_statistics(directory, names, y)
 
 
-def _write_statistics(
-    directory: Path, names: tuple[str, ...], y: NDArray[np.bool_], train: NDArray[np.int64]
-) -> None:
-    storage.write_json(
-        directory / "splits" / "quality.json", {"sizes": {"train": 2700, "test": 900}}
-    )
-    order = np.argsort(-train)
-    top = y[:, order[:15]].astype(int)
-    storage.write_json(
-        directory / "statistics.json",
+def _write_statistics(directory: Path, names: tuple[str, ...], y: NDArray[np.bool_]) -> None:
+    space = LabelSpace(names)
+    ids = [f"t{row:05d}" for row in range(len(y))]
+    texts = [f"{SECRET} number {row % (len(y) - 5)}" for row in range(len(y))]
+    table = pa.table(
         {
-            "n_texts": len(y),
-            "n_labels": len(names),
-            "cardinality": float(y.sum(1).mean()),
-            "density": float(y.mean()),
-            "mean_texts_per_label": float(y.sum(0).mean()),
-            "top_labels": [names[j] for j in order[:15]],
-            "top_counts": (top.T @ top).tolist(),
-        },
+            "id": ids,
+            "text": texts,
+            "labels": pa.array(space.decode(y), pa.list_(pa.string())),
+            "group": pa.nulls(len(y), pa.string()),
+        }
+    )
+    about = {"dropped_labels": ["too-rare"], "texts_left_out_with_them": 1}
+    storage.write_json(directory / "statistics.json", {**describe(table, space), **about})
+    units = Units(units=np.arange(len(y)) % (len(y) - 5), pairs=(), n_pairs=0)
+    entries = LedgerEntries(
+        {name: Entry(SPLITS[row % 3], 0, "") for row, name in enumerate(ids[:300])}, 1
+    )
+    found = partition(table, space, SplitSettings(), entries, units)
+    storage.write_json(
+        directory / "splits" / "quality.json", {**found.quality, "bridges": ["t1", "t2"]}
     )
 
 

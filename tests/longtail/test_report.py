@@ -39,6 +39,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.text += " " if tag in {"td", "th", "text", "title", "desc"} else ""
         if tag not in VOID:
             self.stack.append(tag)
 
@@ -130,7 +131,7 @@ def test_the_figures_are_files_too(runs: dict[str, Path]) -> None:
     names = {path.name for path in (runs["promote"] / "figures").iterdir()}
     assert names == {
         "arms.svg", "thresholds.svg", "groups.svg", "support.svg", "distribution.svg",
-        "label-changes.svg", "training.svg",
+        "labels-per-text.svg", "label-changes.svg", "training.svg",
     }  # fmt: skip
 
 
@@ -273,8 +274,8 @@ def test_a_metric_that_cannot_be_computed_is_a_dash(run: Path) -> None:
 
     change(run, "metrics.json", blank)
     page = rendered(run)
-    assert "nan" not in page.text.lower().replace("governance", "")
-    assert "None" not in re.sub(r"None\.", "", page.text)
+    assert not re.search(r"\bnan\b|\binf\b", page.text, re.IGNORECASE)
+    assert not re.search(r"\bNone\b(?!\.)", page.text)
     assert "–" in page.text
 
 
@@ -308,6 +309,57 @@ def test_an_account_that_does_not_balance_is_said(run: Path) -> None:
     assert "does not balance" not in rendered(run).text
     change(run, "account.json", lambda v: v.update(merged=0))
     assert "does not balance" in rendered(run).text
+
+
+def test_the_statistics_are_the_runs(runs: dict[str, Path]) -> None:
+    found = storage.read_json(runs["promote"] / "statistics.json")
+    text = plain(rendered(runs["promote"]).text)
+    assert f"(cardinality) {found['cardinality']:.2f}" in text
+    assert f"different labels (conflicts) {found['duplicates']['in_conflict']}" in text
+    share = found["co_occurrence"]["share_with_group"]["TAIL"]["HEAD"]
+    assert f"{100 * share:.1f} %" in text
+    names = found["co_occurrence"]["labels"]
+    assert f"{names[1]} and {names[0]}: {found['co_occurrence']['texts'][1][0]} texts" in text
+    assert "1 label with fewer than data.min_label_support texts" in text
+    assert f"no label {found['texts_by_number_of_labels'][0]}" in text
+
+
+def test_without_metrics_the_distribution_is_that_of_the_statistics(run: Path) -> None:
+    (run / "metrics.json").unlink()
+    text = plain(rendered(run).text)
+    assert "Texts per label" in text
+    assert "Training texts per label" not in text
+
+
+def test_the_split_is_accounted_for(run: Path) -> None:
+    quality = storage.read_json(run / "splits" / "quality.json")
+    text = plain(rendered(run).text)
+    for name, sizes in quality["sizes"].items():
+        assert f"{name} {sizes['asked']} {sizes['assigned']} {sizes['used']}" in text
+    assert "No training text repeats a text that is held out from it: no leak." in text
+    assert "300 texts kept the side of an earlier run; 600 are new" in text
+    assert "2 new texts left out" in text
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [("remove_from_train", "4 texts left out"), ("keep", "They were kept, so the gate blocks")],
+)
+def test_leaks_are_said(run: Path, policy: str, said: str) -> None:
+    leaks = {"policy": policy, "train_rows": 3, "validation_rows": 1, "left_out": 4}
+    change(run, "splits/quality.json", lambda v: v["leaks"].update(leaks))
+    text = plain(rendered(run).text)
+    assert "3 training texts and 1 validation text repeat" in text
+    assert said in text
+    assert "no leak" not in text
+
+
+def test_labels_without_a_text_in_some_split_are_listed(run: Path) -> None:
+    entry = {"label": HOSTILE, "texts": 2, "units": 2, "missing_from": ["validation", "test"]}
+    change(run, "splits/quality.json", lambda v: v.update(infeasible=[entry]))
+    page = rendered(run)
+    assert "validation, test" in page.text
+    assert HOSTILE in page.text
 
 
 def test_the_label_table_sorts_by_numbers_not_by_their_print(runs: dict[str, Path]) -> None:
