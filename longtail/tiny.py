@@ -22,6 +22,7 @@ from longtail.encoder import quiet_transformers
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _MAX_POSITIONS = 256
+_MEAN_GAIN = 4.0  # the mean of a dozen random vectors is that much shorter than one of them
 
 
 def write_tiny_encoder(
@@ -58,12 +59,27 @@ def write_tiny_encoder(
             num_attention_heads=hidden_size // 16,
             intermediate_size=2 * hidden_size,
             max_position_embeddings=_MAX_POSITIONS,
-            # The usual 0.02 is meant for wide models; here it would leave the layers idle.
-            initializer_range=0.1,
         )
-        BertModel(config).save_pretrained(target)
+        model = BertModel(config)
+        _carry_words_to_the_first_token(model)
+        model.save_pretrained(target)
         _tokenizer(pieces).save_pretrained(target)
     return target
+
+
+@torch.no_grad()
+def _carry_words_to_the_first_token(model: BertModel) -> None:
+    """Let each layer add the mean of all tokens to every token, the first one included.
+
+    A few hundred texts cannot teach attention from scratch. Beginning with a random projection of
+    the bag of words, a tiny model learns from them what a pretrained one would.
+    """
+    hidden_size = model.config.hidden_size
+    torch.nn.init.normal_(model.embeddings.word_embeddings.weight, std=1.0)
+    for layer in model.encoder.layer:
+        torch.nn.init.eye_(layer.attention.self.value.weight)
+        torch.nn.init.eye_(layer.attention.output.dense.weight).mul_(_MEAN_GAIN)
+    torch.nn.init.normal_(model.pooler.dense.weight, std=hidden_size**-0.5)
 
 
 def _pieces(texts: Iterable[str], vocabulary: int) -> list[str]:

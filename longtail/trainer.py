@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +20,13 @@ from transformers import (
 
 from longtail.batching import UNKNOWN, Collator, LengthGroupedOrder, RowNumbers
 from longtail.config import TrainingSettings
-from longtail.errors import ConfigError
+from longtail.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
 METRIC = "validation_micro_f1"
-_LOG_SECONDS = 12.0
-_REPORT_SECONDS = 1.0
 
 Validate = Callable[[nn.Module], tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        epoch: the epoch that is running, from 1.
-        epochs: epochs at most.
-        step: optimiser steps done.
-        steps: optimiser steps at most.
-        loss: mean loss per known cell since the last report.
-        texts_per_second: training texts per second, since the start.
-        tokens_per_second: their tokens per second, padding not counted.
-        seconds_left: estimate, validation included.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    texts_per_second: float
-    tokens_per_second: float
-    seconds_left: float
 
 
 class StepLoss:
@@ -67,8 +38,15 @@ class StepLoss:
     gradients; so this is right for 1 × 32, 4 × 8 accumulated and 2 processes × 16 alike.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module, *, partial: bool) -> None:
+        """Take a loss.
+
+        Args:
+            loss: has ``sum(logits, targets, known)`` and ``cells(targets, known)``.
+            partial: whether there are unknown cells at all.
+        """
         self.loss: Any = loss
+        self.partial = partial
         self.total: float | Tensor = 0.0
         self.cells: float | Tensor = 0.0
 
@@ -76,9 +54,8 @@ class StepLoss:
         self, outputs: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Loss of a micro-batch as its share of the step's mean."""
-        missing = labels == UNKNOWN
-        known = ~missing if bool(missing.any()) else None
-        targets = labels.masked_fill(missing, 0.0)
+        known = labels != UNKNOWN if self.partial else None
+        targets = labels if known is None else labels.masked_fill(~known, 0.0)
         total: Tensor = self.loss.sum(outputs, targets, known)
         cells = self.loss.cells(targets, known)
         self.total = self.total + total.detach()
@@ -91,65 +68,6 @@ class StepLoss:
         mean = float(self.total) / max(float(self.cells), 1.0)
         self.total, self.cells = 0.0, 0.0
         return mean
-
-
-class ProgressReporter(TrainerCallback):  # type: ignore[misc]
-    """Tells a callback about once a second, and the log every 12 seconds, where training stands."""
-
-    def __init__(
-        self, loss: StepLoss, *, tokens: int, texts: int, report: Callable[[Progress], None] | None
-    ) -> None:
-        self.loss = loss
-        self.tokens = tokens
-        self.texts = texts
-        self.report = report
-        self.first_step = 0
-        self.tokens_done = self.seconds = 0.0
-        self.started = self.reported = self.logged = time.monotonic()
-
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Start the clock."""
-        self.first_step = state.global_step
-        self.started = self.reported = self.logged = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Report, but not at every step."""
-        now = time.monotonic()
-        at_the_end = state.global_step >= state.max_steps
-        if now - self.reported < _REPORT_SECONDS and not at_the_end:
-            return
-        self.reported = now
-        progress = self._progress(args, state, now)
-        if not math.isfinite(progress.loss):
-            raise ConfigError(
-                f"the loss became {progress.loss} in epoch {progress.epoch}, step {progress.step}; "
-                "lower the learning rates, or choose another loss"
-            )
-        if self.report is not None:
-            self.report(progress)
-        if now - self.logged >= _LOG_SECONDS:
-            self.logged = now
-            logger.info(
-                "epoch %d of %d, step %d of %d, loss %.5f, %.0f texts/s, %.0f s left",
-                progress.epoch, progress.epochs, progress.step, progress.steps, progress.loss,
-                progress.texts_per_second, progress.seconds_left,
-            )  # fmt: skip
-
-    def _progress(self, args: Any, state: Any, now: float) -> Progress:
-        steps = max(1, state.global_step - self.first_step)
-        seconds = max(1e-9, now - self.started)
-        share = steps / max(1, state.max_steps)
-        epochs = int(args.num_train_epochs)
-        return Progress(
-            epoch=min(epochs, math.ceil(state.epoch or 1e-9)),
-            epochs=epochs,
-            step=state.global_step,
-            steps=state.max_steps,
-            loss=self.loss.take_mean(),
-            texts_per_second=share * epochs * self.texts / seconds,
-            tokens_per_second=share * epochs * self.tokens / seconds,
-            seconds_left=seconds / steps * (state.max_steps - state.global_step),
-        )
 
 
 class ArmTrainer(Trainer):  # type: ignore[misc]

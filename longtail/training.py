@@ -32,14 +32,13 @@ from longtail.freezing import (
     split,
     trainable_layers,
 )
+from longtail.progress import Progress, ProgressReporter
 from longtail.scoring import probabilities
 from longtail.segments import Dtype
 from longtail.thresholds import best_global_threshold
 from longtail.trainer import (
     METRIC,
     ArmTrainer,
-    Progress,
-    ProgressReporter,
     StepLoss,
     training_arguments,
 )
@@ -242,9 +241,9 @@ def _trainer(
     directory: Path,
     progress: Callable[[Progress], None] | None,
 ) -> ArmTrainer:
-    step_loss = StepLoss(loss.to(prepared.device))
+    step_loss = StepLoss(loss.to(prepared.device), partial=train.known is not None)
     tokens, texts = int(inputs.train.lengths.sum()), len(train.texts)
-    reporter = ProgressReporter(step_loss, tokens=tokens, texts=texts, report=progress)
+    reporter = ProgressReporter(step_loss.take_mean, tokens=tokens, texts=texts, report=progress)
 
     def validate(module: Any) -> tuple[float, float]:
         found = probabilities(
