@@ -47,7 +47,7 @@ FAMILIES = {
             hidden_dim=48,
             num_labels=5,
             initializer_range=0.2,
-        )  # fmt: skip
+        )
     ),
 }
 

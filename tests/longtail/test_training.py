@@ -30,9 +30,14 @@ def train(*, loss="bce", train_on=TRAIN, validation=VALIDATION, encoder=None, **
     changes = options.pop("settings", {})
     module = options.pop("module", None) or loss_of(loss, train_on)
     return train_arm(
-        encoder or tiny_encoder(), SPACE.names, train_on, validation, module,
-        settings(**changes), **options,
-    )  # fmt: skip
+        encoder or tiny_encoder(),
+        SPACE.names,
+        train_on,
+        validation,
+        module,
+        settings(**changes),
+        **options,
+    )
 
 
 def same(one, two, tolerance=0.0):
@@ -178,10 +183,15 @@ def gradients(batch_size, accumulation, part, *, loss="db"):
         {name: p.grad.clone() for name, p in model.named_parameters()}
     )
     trainer = ArmTrainer(
-        Whole(model, ()), arguments, collator=Collator(source, part.y, part.known),
-        head=set(), settings=chosen, loss=loss_function, validate=lambda _: (0.5, 0.0),
+        Whole(model, ()),
+        arguments,
+        collator=Collator(source, part.y, part.known),
+        head=set(),
+        settings=chosen,
+        loss=loss_function,
+        validate=lambda _: (0.5, 0.0),
         reporter=reporter,
-    )  # fmt: skip
+    )
     trainer.train()
     return found
 
@@ -250,14 +260,14 @@ def test_two_learning_rates_and_no_decay_on_biases_and_norms(monkeypatch):
     assert not any("bias" in name or "LayerNorm" in name for name in groups[1e-3, 0.3])
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
 def interrupt_in(epoch):
     def progress(now):
         if now.epoch == epoch:
-            raise Interrupted
+            raise InterruptedRunError
 
     return progress
 
@@ -271,7 +281,7 @@ def every_step(monkeypatch):
 def test_an_interrupted_training_ends_where_the_uninterrupted_one_does(tmp_path):
     changes = {"epochs": 3}
     whole = train(settings=changes)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(settings=changes, work_dir=tmp_path, progress=interrupt_in(3))
     # A kill in the middle of saving leaves a checkpoint without its state.
     (tmp_path / "checkpoint-999").mkdir()
@@ -288,7 +298,7 @@ def test_an_interrupted_training_ends_where_the_uninterrupted_one_does(tmp_path)
 @pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("other", [{"loss": "db"}, {"settings": {"epochs": 3, "seed": 4}}])
 def test_checkpoints_of_another_run_are_not_taken_up(tmp_path, other):
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(settings={"epochs": 3}, work_dir=tmp_path, progress=interrupt_in(2))
     arguments = {"settings": {"epochs": 3}, **other}
     resumed = train(work_dir=tmp_path, resume=True, **arguments)
@@ -358,7 +368,7 @@ def test_a_family_that_cannot_be_split_is_trained_all_the_same(tmp_path, caplog)
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=64,
-        )  # fmt: skip
+        )
     ).save_pretrained(directory)
     tiny_encoder().tokenizer.save_pretrained(directory)
     encoder = load_encoder(EncoderSettings(source=str(directory)))
