@@ -183,7 +183,9 @@ def _against_bce(run: RunFiles) -> str:
         for verb, found in (("wins on", better), ("loses on", worse), ("is level on", same))
         if found
     ]
-    return f"{who} against the BCE baseline {listed(clauses)}." if clauses else ""
+    return (
+        f"Against the BCE baseline, {who[0].lower()}{who[1:]} {listed(clauses)}." if clauses else ""
+    )
 
 
 def _against(run: RunFiles, arm: str, name: str) -> str:
@@ -192,13 +194,16 @@ def _against(run: RunFiles, arm: str, name: str) -> str:
         return ""
     gap = points(change)
     if gap.startswith("±"):
-        return f"Its micro-F1 is level with {name} ({percent(run.overall(arm, 'micro_f1'))})."
+        return (
+            f"The candidate's micro-F1 is level with {name} "
+            f"({percent(run.overall(arm, 'micro_f1'))})."
+        )
     side = "above" if change > 0 else "below"
     distance = gap[1:]
     recognised = run.overall(arm, "recognised_labels")
     labels = f", which recognises {plural(recognised, 'label')}" if recognised is not None else ""
     return (
-        f"Its micro-F1 is {distance} {side} {name} "
+        f"The candidate's micro-F1 is {distance} {side} {name} "
         f"({percent(run.overall(arm, 'micro_f1'))}){labels}."
     )
 

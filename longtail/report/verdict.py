@@ -84,7 +84,7 @@ def _notes(verdict: dict[str, Any], run: RunFiles) -> list[str]:
             f"{' at ' + str(override['at']) if override.get('at') else ''}: "
             f"{override.get('reason') or 'no reason given'}."
         )
-    if verdict.get("first_release"):
+    if verdict.get("first_release") and not _says(verdict, "First release"):
         notes.append(
             "First release: there was no champion to compare with; every other rule held all "
             "the same."
@@ -92,12 +92,19 @@ def _notes(verdict: dict[str, Any], run: RunFiles) -> list[str]:
     looks = number(verdict.get("looks"))
     if looks is None:
         looks = number(part(run.metrics, "test").get("looks"))
-    if looks is not None:
+    if looks == 1:
+        notes.append("This is the first verdict on this test set.")
+    elif looks is not None:
         notes.append(
             f"The test set has been looked at {plural(looks, 'time')}, this one included. Every "
             "look wears it out a little: the more looks, the more a small gain may be luck."
         )
     return notes
+
+
+def _says(verdict: dict[str, Any], words: str) -> bool:
+    reasons = verdict.get("reasons")
+    return isinstance(reasons, list) and any(str(reason).startswith(words) for reason in reasons)
 
 
 def _tiles(run: RunFiles) -> list[Tile]:
@@ -170,5 +177,5 @@ def rule_number(rule: dict[str, Any], key: str) -> str:
     if "coverage" in name:
         return plural(value, "label")
     if name.endswith("won_lost"):
-        return f"p = {value:.2g}"
+        return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
     return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"

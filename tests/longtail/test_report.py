@@ -295,7 +295,7 @@ def test_an_override_is_never_hidden(run: Path) -> None:
 def test_a_first_release_is_said(runs: dict[str, Path]) -> None:
     text = plain(rendered(runs["first"]).text)
     assert "becomes the first live model" in text
-    assert "First release: there was no champion" in text
+    assert text.count("First release: the registry was read and holds no champion yet.") == 2
     assert "First release" not in rendered(runs["promote"]).text
 
 
