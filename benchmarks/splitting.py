@@ -163,9 +163,9 @@ def measure(
 
 
 def timed(run: Callable[[], Ints]) -> tuple[float, Ints]:
-    """Seconds of the fastest of five calls, or of one that takes more than two, and its result."""
+    """Seconds of the fastest of ten calls, or of one that takes more than two, and its result."""
     best, side = float("inf"), np.empty(0, dtype=np.int64)
-    for _ in range(5):
+    for _ in range(10):
         start = time.perf_counter()
         side = run()
         best = min(best, time.perf_counter() - start)
