@@ -13,7 +13,7 @@ from flows.cli import EXIT_BLOCKED, EXIT_PROMOTED
 from flows.config import DataSource, RetrainConfig
 from flows.console import run_retrain
 from longtail import storage
-from longtail.config import ColumnSettings, PublishSettings
+from longtail.config import PublishSettings
 from longtail.debian import read_packages, sample
 
 NAME = "debian"
@@ -52,7 +52,6 @@ def demo_config(export: Path, store: Path, run: Path) -> RetrainConfig:
         out=str(run),
         data=DataSource(
             path=str(export),
-            columns=ColumnSettings(group="group", source="source"),
             min_label_support=MIN_LABEL_SUPPORT,
         ),
     )

@@ -24,15 +24,21 @@ class Settings(BaseModel):
 
 
 class ColumnSettings(Settings):
-    """Which column of the export holds what; a name that is None is not read."""
+    """Which column of the export holds what.
+
+    Optional fields are read where the export has a column of their own name; another name given
+    here must be there; null leaves the field unread.
+    """
 
     id: str = Field("id", description="Column with the unique text id.")
     text: str = Field("text", description="Column with the text.")
     labels: str = Field("labels", description="Column with the labels.")
-    group: str | None = Field(None, description="Rows of one group are never split apart.")
-    annotator: str | None = Field(None, description="Who annotated the row.")
-    annotated_at: str | None = Field(None, description="When, ISO 8601; read as UTC without zone.")
-    source: str | None = Field(None, description="Where the row comes from.")
+    group: str | None = Field("group", description="Rows of one group are never split apart.")
+    annotator: str | None = Field("annotator", description="Who annotated the row.")
+    annotated_at: str | None = Field(
+        "annotated_at", description="When, ISO 8601; read as UTC without zone."
+    )
+    source: str | None = Field("source", description="Where the row comes from.")
     split: str | None = Field(
         None, description="Column that already says train, validation or test; honoured as it is."
     )

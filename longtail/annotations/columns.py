@@ -33,8 +33,20 @@ def wanted_columns(columns: ColumnSettings, *, labels_required: bool) -> dict[st
     return wanted
 
 
-def require_columns(file: str, found: Sequence[str], wanted: Mapping[str, str]) -> None:
-    """Check that an export has every wanted column exactly once.
+def required_columns(wanted: Mapping[str, str]) -> dict[str, str]:
+    """The wanted columns that an export must have: all but optional fields under their own name."""
+    return {
+        field: name
+        for field, name in wanted.items()
+        if not (field in OPTIONAL_FIELDS and name == field)
+    }
+
+
+def require_columns(file: str, found: Sequence[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Check that an export has every required column, and none of the wanted ones twice.
+
+    Returns:
+        The wanted columns that are there.
 
     Raises:
         DataError: a column is missing or stands twice; the message lists what was found.
@@ -45,7 +57,7 @@ def require_columns(file: str, found: Sequence[str], wanted: Mapping[str, str]) 
                 f"{file}: the column {name!r} stands {times} times in the header; rename all but "
                 "one of them"
             )
-    missing = {field: name for field, name in wanted.items() if name not in found}
+    missing = {field: name for field, name in required_columns(wanted).items() if name not in found}
     if missing:
         raise DataError(_missing_columns(file, found, missing))
     for field in OPTIONAL_FIELDS:
@@ -53,6 +65,7 @@ def require_columns(file: str, found: Sequence[str], wanted: Mapping[str, str]) 
             logger.info(
                 "%s: the column %r is not read; set data.columns.%s to use it", file, field, field
             )
+    return {field: name for field, name in wanted.items() if name in found}
 
 
 def _missing_columns(file: str, found: Sequence[str], missing: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-from longtail.annotations.columns import require_columns
+from longtail.annotations.columns import require_columns, required_columns
 from longtail.annotations.schema import Record
 from longtail.errors import DataError
 
@@ -69,7 +69,7 @@ def csv_records(handle: IO[bytes], file: str, wanted: Mapping[str, str]) -> Iter
     """Read a CSV file (RFC 4180, UTF-8 with or without BOM, any line end) row by row.
 
     The delimiter is the first of comma, semicolon, tab and bar under which the header holds every
-    wanted column.
+    required column.
 
     Args:
         handle: the file's bytes.
@@ -122,7 +122,7 @@ def _delimiter(line: str, wanted: Mapping[str, str]) -> str:
             names = next(csv.reader([line], delimiter=delimiter), [])
         except csv.Error:
             continue
-        if set(wanted.values()) <= {name.strip() for name in names}:
+        if set(required_columns(wanted).values()) <= {name.strip() for name in names}:
             return delimiter
     return ","
 

@@ -36,11 +36,11 @@ def parquet_records(handle: IO[bytes], file: str, wanted: Mapping[str, str]) -> 
         schema = parquet.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(_damaged(file, 0, error)) from error
-    require_columns(file, schema.names, wanted)
-    for field, name in wanted.items():
+    there = require_columns(file, schema.names, wanted)
+    for field, name in there.items():
         _require_type(file, field, name, schema.field(name).type)
     position = 0
-    batches = parquet.iter_batches(_BATCH_ROWS, columns=list(wanted.values()))
+    batches = parquet.iter_batches(_BATCH_ROWS, columns=list(there.values()))
     while True:
         try:
             batch = next(batches)

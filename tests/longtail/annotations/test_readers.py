@@ -99,16 +99,26 @@ def test_absent_and_directory_and_unknown_protocol(tmp_path):
         read("nosuchprotocol://x/a.csv")
 
 
-def test_optional_columns_are_read_only_when_named(tmp_path, caplog):
+def test_optional_columns_are_read_where_they_are_and_a_split_only_when_named(tmp_path, caplog):
     data = "id,text,labels,group,split,who\n1,a,[],g,dev,ann\n2,b,[],,,\n"
     path = put(tmp_path, "a.csv", data)
     with caplog.at_level(logging.INFO, logger="longtail"):
-        assert read(path)["group"].null_count == 2
+        rows = read(path).to_pylist()
+    assert [(row["group"], row["split"], row["annotator"]) for row in rows] == [
+        ("g", None, None),
+        (None, None, None),
+    ]
     assert "data.columns.split" in caplog.text
-    columns = ColumnSettings(group="group", split="split", annotator="who")
+    columns = ColumnSettings(group=None, split="split", annotator="who")
     row = read(path, columns=columns).to_pylist()
-    assert (row[0]["group"], row[0]["split"], row[0]["annotator"]) == ("g", "validation", "ann")
+    assert (row[0]["group"], row[0]["split"], row[0]["annotator"]) == (None, "validation", "ann")
     assert (row[1]["group"], row[1]["split"], row[1]["annotator"]) == (None, None, None)
+
+
+def test_an_optional_column_that_is_named_must_be_there(tmp_path):
+    path = put(tmp_path, "a.csv", "id,text,labels\n1,a,[]\n")
+    with pytest.raises(DataError, match="no column 'thread'"):
+        read(path, columns=ColumnSettings(group="thread"))
 
 
 def test_columns_may_have_other_names(tmp_path):
