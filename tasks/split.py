@@ -53,7 +53,7 @@ def split_dataset(
     )
     write_label_space(handle.label_space, space, labels)
     about = {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
-    storage.write_json(run.directory / "statistics.json", {**describe(table, space), **about})
+    storage.write_json(run.directory / "statistics.json", {**describe(table, space, labels), **about})
     return handle
 
 

@@ -34,11 +34,12 @@ def wanted_columns(columns: ColumnSettings, *, labels_required: bool) -> dict[st
 
 
 def required_columns(wanted: Mapping[str, str]) -> dict[str, str]:
-    """The wanted columns that an export must have: all but optional fields under their own name."""
+    """The wanted columns that an export must have: all that differ from an optional default."""
+    default = ColumnSettings()
     return {
         field: name
         for field, name in wanted.items()
-        if not (field in OPTIONAL_FIELDS and name == field)
+        if field not in OPTIONAL_FIELDS or name != getattr(default, field)
     }
 
 
