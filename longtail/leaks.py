@@ -41,7 +41,7 @@ class LeakCheck:
 
 
 def training_hashes(ids: Sequence[str], texts: Sequence[str]) -> tuple[Hashes, Hashes]:
-    """What a bundle keeps of its training texts: hashes of ids and of normalised texts, in order."""
+    """What a bundle keeps of its training texts: hashes of ids and normalised texts, in order."""
     return stable_hash(ids), stable_hash(normalise_text(text) for text in texts)
 
 

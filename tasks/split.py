@@ -52,8 +52,9 @@ def split_dataset(
         support(space.encode(parts.tables["train"]["labels"].to_pylist())), groups
     )
     write_label_space(handle.label_space, space, labels)
-    about = {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
-    storage.write_json(run.directory / "statistics.json", {**describe(table, space, labels), **about})
+    statistics = describe(table, space, labels)
+    statistics |= {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
+    storage.write_json(run.directory / "statistics.json", statistics)
     return handle
 
 
