@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import numpy as np
 from prefect import task
 
 from longtail import storage
-from longtail.bundle import finalise_bundle
+from longtail.bundle import BundleInfo, finalise_bundle
 from longtail.config import PublishSettings
+from longtail.errors import StoreError
 from longtail.gate import RuleResult, Verdict, with_rule
 from longtail.predictions import read_predictions
 from longtail.serve_check import ServeCheck, run_serve_check
+from tasks.arms import read_thresholds
 from tasks.data import SplitData
 from tasks.gate import write_verdict
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
@@ -40,20 +43,45 @@ def publish_candidate(
     Returns:
         The verdict with what was found on the way; it may have become a block.
     """
-    if verdict.decision != "promote" or candidate.bundle is None:
+    if verdict.decision != "promote":
         return verdict
+    if candidate.bundle is None:
+        raise StoreError(f"{candidate.directory}: the candidate has no bundle to publish")
     overall = storage.read_json(run.directory / "metrics.json")["arms"]["candidate"]["overall"]
-    finalise_bundle(candidate.bundle, metrics=overall)
-    serve = _serve_check(split, candidate, settings)
+    info = finalise_bundle(candidate.bundle, metrics=overall)
+    verdict = with_rule(
+        verdict, thresholds_as_evaluated(info, read_thresholds(candidate.directory))
+    )
+    serve = _serve_check(split, candidate.bundle, candidate, settings)
     storage.write_json(run.directory / "serve_check.json", dataclasses.asdict(serve))
     verdict = with_rule(verdict, _served(serve, settings.serve_check_tolerance))
     if verdict.decision == "promote":
-        verdict = _publish(run, candidate, verdict, serve, settings, by, overall["micro_f1"])
+        verdict = _publish(run, candidate.bundle, verdict, serve, settings, by, overall["micro_f1"])
     write_verdict(run, verdict)
     return verdict
 
 
-def _serve_check(split: SplitHandle, candidate: ArmHandle, settings: PublishSettings) -> ServeCheck:
+def thresholds_as_evaluated(info: BundleInfo, evaluated: dict[str, float]) -> RuleResult:
+    """The check in a fresh process sees probabilities only; labels come from the thresholds."""
+    bundled = dict(zip(info.labels, info.thresholds, strict=True))
+    names = bundled.keys() | evaluated.keys()
+    differing = sorted(name for name in names if bundled.get(name) != evaluated.get(name))
+    return RuleResult(
+        name="thresholds_as_evaluated",
+        passed=not differing,
+        severity="block",
+        value=len(differing),
+        threshold=0,
+        detail=f"The bundle gives labels by the {len(bundled):,} thresholds that were evaluated."
+        if not differing
+        else f"The bundle has other thresholds than were evaluated for {len(differing):,} labels, "
+        f"the first is {differing[0]!r}.",
+    )
+
+
+def _serve_check(
+    split: SplitHandle, bundle: Path, candidate: ArmHandle, settings: PublishSettings
+) -> ServeCheck:
     """Half of the texts are the longest ones: that is where a served model cuts differently."""
     texts = SplitData(split).texts("test")
     predictions = read_predictions(candidate.directory / "test.parquet")
@@ -63,7 +91,7 @@ def _serve_check(split: SplitHandle, candidate: ArmHandle, settings: PublishSett
     spread = rest[np.linspace(0, len(rest) - 1, count - len(longest)).astype(int)]
     rows = [*longest.tolist(), *spread.tolist()]
     return run_serve_check(
-        candidate.bundle or candidate.directory,
+        bundle,
         [texts[row] for row in rows],
         predictions.probabilities[rows],
         settings.serve_check_tolerance,
@@ -87,7 +115,7 @@ def _served(serve: ServeCheck, tolerance: float) -> RuleResult:
 
 def _publish(
     run: RunHandle,
-    candidate: ArmHandle,
+    bundle: Path,
     verdict: Verdict,
     serve: ServeCheck,
     settings: PublishSettings,
@@ -98,7 +126,7 @@ def _publish(
     try:
         entry = publish(
             promotions,
-            candidate.bundle or candidate.directory,
+            bundle,
             verdict,
             serve,
             by=by,

@@ -6,6 +6,7 @@ import logging
 
 from prefect import task
 
+from longtail.bundle import finalise_bundle
 from longtail.config import ThresholdSettings
 from longtail.predictions import read_predictions
 from longtail.thresholds import fit_thresholds
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @task(name="tune thresholds", task_run_name="tune thresholds of {arm.arm}")
 def tune_thresholds(split: SplitHandle, arm: ArmHandle, settings: ThresholdSettings) -> ArmHandle:
-    """Fit an arm's thresholds on the validation split and write them to ``arm.json``."""
+    """Fit an arm's thresholds on the validation split; ``arm.json`` and the bundle get them."""
     data = SplitData(split)
     predictions = read_predictions(arm.directory / "validation.parquet")
     scores = predictions.aligned(data.ids("validation"), data.space.names)
@@ -27,6 +28,8 @@ def tune_thresholds(split: SplitHandle, arm: ArmHandle, settings: ThresholdSetti
     about = fitted.to_json()
     del about["values"]
     write_arm(arm.directory, thresholds={**about, "labels": cuts})
+    if arm.bundle is not None:
+        finalise_bundle(arm.bundle, thresholds=fitted.values, threshold_policy=fitted.policy)
     logger.info(
         "%s: %s thresholds %s, validation micro-F1 %.4f",
         arm.arm,
