@@ -34,7 +34,7 @@ Every setting, with its default: docs/reference/configuration.md. --set KEY=VALU
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    from flows.runtime import prepare_environment
+    from flows.runtime import in_words, prepare_environment
     from longtail.errors import ConfigError, LongtailError
 
     prepare_environment()
@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except LongtailError as error:
         print(f"longtail: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except OSError as error:
+        sentence = in_words(error)
+        if sentence is None:
+            raise
+        print(f"longtail: {sentence}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("longtail: interrupted; the champion is what it was", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from rich.table import Table
 
 from flows.cli import EXIT_BLOCKED, EXIT_ERROR, EXIT_PROMOTED
 from longtail import storage
+from longtail.annotations.readers import read_annotations
 
 if TYPE_CHECKING:
-    from flows.config import PredictConfig, RetrainConfig
+    from flows.config import DataSource, PredictConfig, RetrainConfig
 
 _ARM_COLUMNS = (
     ("micro-F1", "micro_f1"),
@@ -27,6 +29,8 @@ _ARM_COLUMNS = (
 
 def run_retrain(config: RetrainConfig) -> int:
     """Run the retrain flow, print what came out, and give the exit code."""
+    _check_first_rows(config.data)
+    _ = config.model_name  # raises where there is none
     from flows.retrain import retrain
 
     state = retrain(config, return_state=True)
@@ -39,6 +43,7 @@ def run_retrain(config: RetrainConfig) -> int:
 
 def run_predict(config: PredictConfig) -> int:
     """Label the texts of a file and say where the labels are."""
+    _check_first_rows(config.data, labels_required=False)
     from flows.predict import predict
 
     handle = predict(config)
@@ -94,6 +99,19 @@ def print_outcome(directory: Path) -> None:
     for reason in verdict["reasons"]:
         console.print(f"  • {reason}", markup=False, highlight=False)
     console.print(f"Report: {directory / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _check_first_rows(data: DataSource, *, labels_required: bool = True) -> None:
+    """Refuse a file that cannot be read at all, before the seconds that a flow takes to start.
+
+    Raises:
+        DataError: such a file.
+    """
+    if data.path is None:
+        return
+    batches = read_annotations(data.path, data, labels_required=labels_required)
+    with contextlib.closing(batches):
+        next(batches)
 
 
 def _arms_table(metrics: dict[str, Any]) -> Table:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+from longtail.errors import LongtailError
+
 _LOGGERS = ("longtail", "tasks", "data_contracts")
 _DEFAULTS = {
     # Nothing is reported to anybody.
@@ -30,6 +32,64 @@ def prepare_environment() -> None:
 
 
 def show_progress() -> None:
-    """Let our own loggers speak: Prefect attaches its handlers to them, but not their level."""
+    """Call it first in a flow: our own loggers speak, and errors are told in words.
+
+    Prefect attaches its handlers to our loggers, but does not set their level.
+    """
+    from prefect.runtime import deployment
+
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
+    told = ErrorsInWords(caller_tells=deployment.id is None)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        for old in [one for one in logger.filters if isinstance(one, ErrorsInWords)]:
+            logger.removeFilter(old)
+        logger.addFilter(told)
+
+
+def in_words(error: BaseException | None) -> str | None:
+    """The sentence for the user where there is one; None for what needs a traceback.
+
+    A full disk, a directory that may not be written to and the like come as an OSError with a
+    cause that the operating system names.
+    """
+    if isinstance(error, LongtailError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        where = "a file could not be written or read" if error.filename is None else error.filename
+        return f"{where}: {error.strerror}; check --store, --out and the disk, then start again"
+    return None
+
+
+class ErrorsInWords(logging.Filter):
+    """Takes the tracebacks of errors that have a sentence out of Prefect's log.
+
+    Prefect logs an error twice with its traceback, in the task and in the flow, and twice more in
+    the states. What is left is the sentence, once, and only where nobody else tells it.
+    ``PREFECT_LOGGING_LEVEL=DEBUG`` leaves everything in.
+
+    Args:
+        caller_tells: whether the flow was called by something that shows the error, such as the
+            command line; the runs of a deployment are not.
+    """
+
+    def __init__(self, *, caller_tells: bool) -> None:
+        super().__init__()
+        self._caller_tells = caller_tells
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record, or drop it."""
+        if logging.getLogger("prefect").isEnabledFor(logging.DEBUG):
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        sentence = in_words(error)
+        if sentence is not None:
+            known = sentence in self._told
+            self._told.add(sentence)
+            record.msg, record.args, record.exc_info = sentence, (), None
+            return not (known or self._caller_tells)
+        if self._told and record.getMessage().startswith("Finished in state Failed("):
+            record.msg, record.args = "Finished in state Failed", ()
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
@@ -51,6 +52,10 @@ def open_export(path: str | Path) -> IO[bytes]:
         raise DataError(f"{path}: is a directory; give the path of one file") from error
     except PermissionError as error:
         raise DataError(f"{path}: may not be read by this user; change its permissions") from error
+    except io.UnsupportedOperation as error:
+        raise DataError(
+            f"{path}: is a pipe, which can be read only once; write the export to a file first"
+        ) from error
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"{path}: cannot be opened ({error})") from error
 
