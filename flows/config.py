@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from longtail.config import (
     DataSettings,
@@ -31,7 +31,23 @@ ConfigT = TypeVar("ConfigT", bound=Settings)
 STORE_VARIABLE = "LONGTAIL_STORE"
 DEFAULT_STORE = "longtail-store"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_TAKEN = frozenset({"cache", "mlartifacts"})  # the store keeps something else under these names
 _DATED = re.compile(r"[-_. ]*(19|20)\d\d[-_.]?(w\d\d|\d\d([-_.]?\d\d)?)?$")
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a name: lower-case letters, digits, '-' and '_', at most 63"
+        )
+    if name in _TAKEN:
+        raise ValueError(
+            f"{name!r} is what the store calls a directory of its own; choose another name"
+        )
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_check_name)]
 
 
 class DataSource(DataSettings):
@@ -47,7 +63,7 @@ class DataSource(DataSettings):
 class RetrainConfig(Settings):
     """One retrain, from the export to the verdict."""
 
-    name: str | None = Field(
+    name: ModelName | None = Field(
         None,
         description="Name of the model, its data set and its champion. By default the export's "
         "file name without its date.",
@@ -71,15 +87,6 @@ class RetrainConfig(Settings):
     gate: GatePolicy = GatePolicy()
     publish: PublishSettings = PublishSettings()
 
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str | None) -> str | None:
-        if name is not None and not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} is not a name: lower-case letters, digits, '-' and '_', at most 63"
-            )
-        return name
-
     @property
     def model_name(self) -> str:
         """The name given, else the one that the export's file name gives."""
@@ -87,7 +94,13 @@ class RetrainConfig(Settings):
             return self.name
         if self.data.path is None:
             raise ConfigError("Neither a name nor data given: say which model, with --name NAME.")
-        return name_of(self.data.path)
+        name = name_of(self.data.path)
+        if name in _TAKEN:
+            raise ConfigError(
+                f"{self.data.path}: the store has a directory of its own called {name!r}, so the "
+                "model needs another name; give it one with --name NAME"
+            )
+        return name
 
     @property
     def store_directory(self) -> Path:
@@ -98,7 +111,9 @@ class RetrainConfig(Settings):
 class PredictConfig(Settings):
     """One batch of predictions with the champion."""
 
-    name: str | None = Field(None, description="Name of the model; needed if the store has many.")
+    name: ModelName | None = Field(
+        None, description="Name of the model; needed if the store has many."
+    )
     data: DataSource = DataSource()
     store: str | None = None
     out: str | None = Field(None, description="Parquet, CSV or JSONL file to write.")
