@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
@@ -25,8 +25,23 @@ from longtail.config import (
     TrainingSettings,
 )
 from longtail.errors import ConfigError
+from longtail.losses.spec import resolve_spec
 
 ConfigT = TypeVar("ConfigT", bound=Settings)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the booleans of YAML 1.2: ``off``, ``no`` and ``on`` are words."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
 
 STORE_VARIABLE = "LONGTAIL_STORE"
 DEFAULT_STORE = "longtail-store"
@@ -45,6 +60,14 @@ def _check_name(name: str) -> str:
             f"{name!r} is what the store calls a directory of its own; choose another name"
         )
     return name
+
+
+def _check_loss(loss: LossSettings) -> LossSettings:
+    try:
+        resolve_spec(loss)
+    except ConfigError as error:  # pydantic makes a ValueError the key's own problem
+        raise ValueError(str(error)) from error
+    return loss
 
 
 ModelName = Annotated[str, AfterValidator(_check_name)]
@@ -80,7 +103,7 @@ class RetrainConfig(Settings):
     split: SplitSettings = SplitSettings()
     encoder: EncoderSettings = EncoderSettings()
     training: TrainingSettings = TrainingSettings()
-    loss: LossSettings = LossSettings()
+    loss: Annotated[LossSettings, AfterValidator(_check_loss)] = LossSettings()
     linear: LinearSettings = LinearSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     groups: GroupSettings = GroupSettings()
@@ -150,7 +173,8 @@ def load_config(
 
     Args:
         file: YAML file; None for the defaults.
-        overrides: such as ``loss.name=focal``; the value is YAML.
+        overrides: such as ``loss.name=focal``; the value is YAML, or what a text is that is not
+            YAML, such as a separator.
         given: dotted keys to values, None being left out; wins over the rest.
         model: the configuration's class.
 
@@ -163,22 +187,32 @@ def load_config(
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ConfigError(f"--set {override}: expected KEY=VALUE, such as loss.name=focal")
-        try:
-            _put(values, key.strip(), yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML ({error})") from error
+        _put(values, key.strip(), _override(override, text))
     for key, value in (given or {}).items():
         if value is not None:
             _put(values, key, value)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(origin, error)) from error
+        raise ConfigError(_explain(origin, values, error)) from error
+
+
+def _override(override: str, text: str) -> Any:
+    """The value of ``--set``; a separator such as ``,`` or ``|`` is one, though not in YAML."""
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        if text.lstrip()[:1] in set("[{\"'"):
+            raise ConfigError(f"--set {override}: the value is not YAML ({error})") from error
+        return text
+    spelled_out = text.strip() in {"", "~", "null", "Null", "NULL", "''", '""'}
+    return value if spelled_out or value not in (None, "") else text
 
 
 def _read_yaml(file: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        text = Path(file).read_text(encoding="utf-8")
+        values = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); check --config") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -201,12 +235,27 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     here[last] = value
 
 
-def _explain(origin: str, error: ValidationError) -> str:
-    problems = []
+def _explain(origin: str, values: Mapping[str, Any], error: ValidationError) -> str:
+    found: dict[str, list[str]] = {}
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        said = problem["msg"]
         if problem["type"] == "extra_forbidden":
-            problems.append(f"{where}: no such setting; see docs/reference/configuration.md")
+            said = "no such setting; see docs/reference/configuration.md"
+        elif problem["type"] == "value_error":  # ours: it says what was found
+            said = said.removeprefix("Value error, ")
         else:
-            problems.append(f"{where}: {problem['msg']}, found {problem['input']!r}")
-    return f"{origin}: " + "; ".join(problems)
+            said = f"{said}, found {problem['input']!r}"
+        found.setdefault(_key(values, problem["loc"]), []).append(said)
+    return f"{origin}: " + "; ".join(f"{key}: {' or '.join(said)}" for key, said in found.items())
+
+
+def _key(values: Mapping[str, Any], location: Sequence[int | str]) -> str:
+    """The setting's own key: pydantic goes on with the members of a union."""
+    keys: list[str] = []
+    here: Any = values
+    for part in location:
+        if not isinstance(here, Mapping) or part not in here:
+            break
+        keys.append(str(part))
+        here = here[part]
+    return ".".join(keys) or "configuration"

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,18 +26,29 @@ A retrain takes one configuration. Give it as YAML (`--config FILE`), change sin
 unknown key or a value out of range is refused before anything runs.
 """
 
+_TYPES = {
+    "string": "text",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
 
 def page() -> str:
     """The whole page, in Markdown."""
     lines = [_INTRODUCTION]
     _section("", RetrainConfig, lines)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _section(prefix: str, model: type[BaseModel], lines: list[str]) -> None:
     heading = f"## `{prefix}`" if prefix else "## Top level"
-    summary = (model.__doc__ or "").strip().split("\n\n")[0]
-    lines += [heading, "", summary, "", "| key | default | meaning |", "| --- | --- | --- |"]
+    about = inspect.cleandoc(model.__doc__ or "")
+    lines += [heading, "", about, ""]
+    lines += ["| key | default | values | meaning |", "| --- | --- | --- | --- |"]
+    schemas = model.model_json_schema()["properties"]
     below: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         key = f"{prefix}.{name}" if prefix else name
@@ -43,7 +56,8 @@ def _section(prefix: str, model: type[BaseModel], lines: list[str]) -> None:
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             below.append((key, nested))
             continue
-        lines.append(f"| `{key}` | `{_default(field)}` | {_meaning(field)} |")
+        cells = (f"`{key}`", f"`{_default(field)}`", _values(schemas[name]), field.description)
+        lines.append(f"| {' | '.join(_cell(cell or '') for cell in cells)} |")
     lines.append("")
     for key, nested in below:
         _section(key, nested, lines)
@@ -54,11 +68,25 @@ def _default(field: FieldInfo) -> str:
     return json.dumps(value, default=str)
 
 
-def _meaning(field: FieldInfo) -> str:
-    kind = str(field.annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
-    choices = kind.replace("Literal", "one of ") if "Literal" in kind else ""
-    text = field.description or ""
-    return " ".join(part for part in (text, choices.replace("|", "or")) if part).strip()
+def _values(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_values(one) for one in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "prefixItems" in schema:
+        return f"list of {len(schema['prefixItems'])}: {_values(schema['prefixItems'][0])}"
+    if schema.get("type") == "object":
+        return f"keys to {_values(schema['additionalProperties'])}"
+    bounds = [f"{sign} {schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]
+    return " ".join([_TYPES[schema["type"]], ", ".join(bounds)]).strip()
+
+
+def _cell(text: str) -> str:
+    """One cell of a Markdown table: a bar in it would end it, also between backticks."""
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":
