@@ -43,9 +43,11 @@ def split_dataset(
         entries = ledger.read()
         table, units, bridges = _bind(table, data, entries)
         parts = partition(table, space, settings, entries, units)
-        present = stored["id"].to_pylist()
-        ledger.extend(parts.assigned, present, dataset=dataset.fingerprint)
-    check_splits(parts.tables, space.names, leaks_allowed=settings.leaks == "keep").require()
+        # Before the ledger, which forgets nothing.
+        check_splits(parts.tables, space.names, leaks_allowed=settings.leaks == "keep").require()
+        ledger.extend(
+            parts.assigned, stored["id"].to_pylist(), dataset=dataset.fingerprint, after=entries
+        )
     handle = _write(run, parts, settings, bridges)
     _write_left_out(handle, table, units, parts)
     labels = group_labels(
