@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,19 @@ class TestSet:
         for name, names in (("ids", self.ids), ("labels", self.labels)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{name} of the test set are not unique")
+
+    def without(self, ids: Collection[str]) -> TestSet:
+        """The test set without some of its texts."""
+        left_out = set(ids)
+        rows = np.array([name not in left_out for name in self.ids], dtype=bool)
+        return replace(
+            self,
+            ids=tuple(name for name in self.ids if name not in left_out),
+            units=self.units[rows],
+            cohort=self.cohort[rows],
+            y=self.y[rows],
+            known=None if self.known is None else self.known[rows],
+        )
 
     @cached_property
     def positives(self) -> sp.csr_array:

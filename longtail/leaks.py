@@ -15,7 +15,6 @@ from longtail.hashing import stable_hash
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 TRAIN, VALIDATION, TEST = 0, 1, 2
-_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,13 @@ class LeakCheck:
         test_ids: test ids among the training ids.
         test_units: units of the test set that hold a training text.
         test_texts: test texts whose normalised text is that of a training text.
-        examples: ids of test texts concerned, sorted, at most 20.
+        concerned: ids of all test texts that one of these is about, sorted.
     """
 
     test_ids: int
     test_units: int
     test_texts: int
-    examples: tuple[str, ...] = ()
+    concerned: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -72,12 +71,11 @@ def leak_check(
     repeats = np.zeros(len(ids), dtype=bool)
     repeats[is_test] = np.isin(stable_hash(normalise_text(text) for text in texts), train_texts)
     touched = is_test & np.isin(units, np.unique(units[in_training]))
-    concerned = np.flatnonzero(touched | repeats)
     return LeakCheck(
         test_ids=int((is_test & in_training).sum()),
         test_units=len(np.unique(units[touched])),
         test_texts=int(repeats.sum()),
-        examples=tuple(sorted(ids[row] for row in concerned)[:_EXAMPLES]),
+        concerned=tuple(sorted(ids[row] for row in np.flatnonzero(touched | repeats))),
     )
 
 

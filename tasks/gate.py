@@ -11,7 +11,7 @@ from prefect import task
 from longtail import storage
 from longtail.config import GROUPS, GatePolicy
 from longtail.cuts import NOTHING
-from longtail.evaluation import ArmEvaluation, evaluate
+from longtail.evaluation import ArmEvaluation, TestSet, evaluate
 from longtail.gate import GateInputs, Verdict, decide
 from longtail.predictions import read_predictions
 from longtail.thresholds import threshold_curve
@@ -20,7 +20,7 @@ from tasks.artifacts import percent, publish_markdown, publish_table
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
 from tasks.journal import record_look
-from tasks.leaks import check_leaks
+from tasks.leaks import check_leaks, untainted_test
 
 logger = logging.getLogger(__name__)
 _CURVE_POINTS = 99
@@ -37,18 +37,21 @@ def judge(
     """Score every arm on the test set, write ``metrics.json``, decide, write ``verdict.json``."""
     data = SplitData(split)
     every = (*arms, *champion.arms)
-    evaluations = {arm.arm: _evaluate(data, arm) for arm in every}
-    looks = record_look(run.model_store, run.id, data.test.fingerprint)
-    metrics = _metrics(run, data, every, evaluations, looks)
+    test = untainted_test(data, champion.arms, policy.min_test_texts)
+    evaluations: dict[str, ArmEvaluation] = {arm.arm: _evaluate(data, test, arm) for arm in every}
+    looks = record_look(run.model_store, run.id, test.fingerprint)
+    metrics = _metrics(run, data, test, every, evaluations, looks)
     storage.write_json(run.directory / "metrics.json", metrics)
-    references = {arm.arm: evaluations[arm.arm] for arm in champion.arms}
+    references: dict[str, ArmEvaluation | None] = {
+        arm.arm: evaluations[arm.arm] for arm in champion.arms
+    }
     if champion.state == "scored" and "best_champion" not in references:
         references["best_champion"] = references["champion"]
     inputs = GateInputs(
-        test=data.test,
+        test=test,
         groups=data.groups,
         arms={arm.arm: evaluations[arm.arm] for arm in arms},
-        leaks=check_leaks(data, every),
+        leaks=check_leaks(data, test, every),
         champion_state=champion.state,
         champion_error=champion.error,
         references=references,
@@ -87,14 +90,14 @@ def write_verdict(run: RunHandle, verdict: Verdict) -> None:
     publish_markdown("verdict", "\n".join(lines), title)
 
 
-def _evaluate(data: SplitData, arm: ArmHandle) -> ArmEvaluation:
+def _evaluate(data: SplitData, test: TestSet, arm: ArmHandle) -> ArmEvaluation:
     predictions = read_predictions(arm.directory / "test.parquet")
     thresholds = read_thresholds(arm.directory)
     labels = data.space.names
     return evaluate(
-        data.test,
+        test,
         arm.arm,
-        predictions.aligned(data.test.ids, labels),
+        predictions.aligned(test.ids, labels),
         np.array([thresholds.get(label, NOTHING) for label in labels]),
         data.groups,
         scored_labels=predictions.labels,
@@ -104,11 +107,12 @@ def _evaluate(data: SplitData, arm: ArmHandle) -> ArmEvaluation:
 def _metrics(
     run: RunHandle,
     data: SplitData,
+    test: TestSet,
     arms: tuple[ArmHandle, ...],
     evaluations: dict[str, ArmEvaluation],
     looks: int,
 ) -> dict[str, Any]:
-    test, groups = data.test, data.groups
+    groups = data.groups
     test_support = np.bincount(test.y.indices, minlength=len(test.labels))
     candidate = next(arm for arm in arms if arm.arm == "candidate")
     policy = storage.read_json(candidate.directory / ARM_FILE)["thresholds"]["policy"]
@@ -125,6 +129,7 @@ def _metrics(
             "fingerprint": test.fingerprint,
             "original_cohort_texts": int((test.cohort == 0).sum()),
             "looks": looks,
+            "left_out": len(data.test.ids) - len(test.ids),
         },
         "labels": [
             {"name": name, "group": group, "train_support": train, "test_support": int(in_test)}
@@ -139,7 +144,7 @@ def _metrics(
 
 def _group_summaries(data: SplitData, test_support: Any) -> dict[str, dict[str, int]]:
     train = np.asarray(data.groups.support)
-    summaries = {}
+    summaries: dict[str, dict[str, int]] = {}
     for group in GROUPS:
         columns = data.groups.columns(group)
         inside = train[columns]
@@ -147,7 +152,7 @@ def _group_summaries(data: SplitData, test_support: Any) -> dict[str, dict[str, 
             "labels": len(columns),
             "train_positives": int(inside.sum()),
             "test_positives": int(test_support[columns].sum()),
-            "min_support": int(inside.min(initial=0) if len(inside) == 0 else inside.min()),
+            "min_support": int(inside.min()) if len(inside) else 0,
             "max_support": int(inside.max(initial=0)),
         }
     return summaries

@@ -22,19 +22,19 @@ def check(train_ids, train_texts, test_ids=("b", "c")):
 def test_a_clean_training_set():
     found = check(["d", "e"], ["No power", "A window"])
     assert found.clean
-    assert (found.test_ids, found.test_units, found.test_texts, found.examples) == (0, 0, 0, ())
+    assert (found.test_ids, found.test_units, found.test_texts, found.concerned) == (0, 0, 0, ())
 
 
 def test_a_test_id_among_the_training_ids_also_taints_its_unit():
     found = check(["c"], ["an older wording of it"])
     assert (found.test_ids, found.test_units, found.test_texts) == (1, 1, 0)
-    assert found.examples == ("c",)
+    assert found.concerned == ("c",)
 
 
 def test_a_unit_that_holds_a_training_text_and_the_same_normalised_text():
     found = check(["a"], ["PRINTER on fire"])
     assert (found.test_ids, found.test_units, found.test_texts) == (0, 1, 1)
-    assert found.examples == ("b",)
+    assert found.concerned == ("b",)
     assert not found.clean
 
 
@@ -48,13 +48,13 @@ def test_a_test_text_that_is_not_in_the_table_cannot_be_checked():
         check(["a"], ["x"], test_ids=("b", "nowhere"))
 
 
-def test_examples_are_capped():
+def test_every_text_concerned_is_named():
     n = 30
     table = pa.table({"id": [f"{at:02d}" for at in range(n)], "text": ["same"] * n})
     ids = table["id"].to_pylist()
     found = leak_check(*training_hashes(ids, ["same"]), table, np.arange(n), ids)
     assert (found.test_ids, found.test_units, found.test_texts) == (n, n, n)
-    assert found.examples == tuple(ids[:20])
+    assert found.concerned == tuple(ids)
 
 
 def test_leaking_rows_leave_the_side_that_learns():
