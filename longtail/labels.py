@@ -87,15 +87,25 @@ def group_labels(train_support: NDArray[np.int64], settings: GroupSettings) -> L
         train_support: positives of each label in train.
         settings: quantiles of the support over the labels, or explicit cut-offs.
 
-    Labels of equal support always share a group.
+    Labels of equal support always share a group. Where a third and more of the labels have the
+    smallest support, they are the TAIL, and the quantile's cut-offs give way.
     """
     if settings.cutoffs is not None:
         medium, head = settings.cutoffs
     elif len(train_support) == 0:
         medium, head = 0, 0
     else:
-        low, high = np.quantile(train_support, settings.quantiles, method="higher")
-        medium, head = int(low), int(high)
+        medium, head = _cutoffs(train_support, settings.quantiles)
     ranks = np.digitize(train_support, [medium, head])
     names: tuple[Group, ...] = tuple(GROUPS[2 - int(rank)] for rank in ranks)
     return LabelGroups(names, tuple(int(n) for n in train_support), (medium, head))
+
+
+def _cutoffs(train_support: NDArray[np.int64], quantiles: tuple[float, float]) -> tuple[int, int]:
+    """Cut-offs at the quantiles, moved up where ties would leave TAIL or MEDIUM empty."""
+    distinct = np.unique(train_support)
+    low, high = np.quantile(train_support, quantiles, method="higher")
+    medium = max(low, distinct[min(1, len(distinct) - 1)])
+    above = distinct[distinct > medium]
+    head = high if high > medium or len(above) == 0 else above[0]
+    return int(medium), int(max(head, medium))

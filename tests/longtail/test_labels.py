@@ -57,6 +57,19 @@ def test_quantiles_divide_the_labels_into_thirds():
     assert groups.columns("TAIL").tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([1] * 8 + [5, 9], ["TAIL"] * 8 + ["MEDIUM", "HEAD"]),
+        ([1] * 5 + [2, 3, 4, 5, 9], ["TAIL"] * 5 + ["MEDIUM"] * 1 + ["HEAD"] * 4),
+        ([1] * 8 + [5], ["TAIL"] * 8 + ["HEAD"]),
+        ([3, 3, 3], ["HEAD"] * 3),
+    ],
+)
+def test_a_long_tail_of_equal_supports_is_the_tail(counts, expected):
+    assert list(group_labels(np.array(counts), GroupSettings()).of_label) == expected
+
+
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40))
 def test_groups_follow_support_and_never_part_equals(counts):
     groups = group_labels(np.array(counts), GroupSettings())
