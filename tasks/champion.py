@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from longtail.activations import ActivationCache
 from longtail.bundle import read_info
@@ -23,13 +24,13 @@ from tasks.registry import Registry, Version
 logger = logging.getLogger(__name__)
 
 
-@task(name="repair registry")
+@task(name="repair registry", cache_policy=NO_CACHE)
 def repair_registry(run: RunHandle, settings: PublishSettings) -> None:
     """Finish or discard what a promotion that was killed half-way left behind."""
     open_promotions(settings, run.store, run.name).repair()
 
 
-@task(name="score champion")
+@task(name="score champion", cache_policy=NO_CACHE)
 def score_champion(run: RunHandle, split: SplitHandle, settings: PublishSettings) -> ChampionHandle:
     """Score the champion and the year's best, as they serve, on the test rows of this run.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from longtail import storage
 from longtail.config import GROUPS, GatePolicy
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 _CURVE_POINTS = 99
 
 
-@task(name="evaluate and gate")
+@task(name="evaluate and gate", cache_policy=NO_CACHE)
 def judge(
     run: RunHandle,
     split: SplitHandle,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from longtail import storage
 from longtail.bundle import BundleInfo, finalise_bundle
@@ -28,7 +29,7 @@ from tasks.tracking import tracked_run
 logger = logging.getLogger(__name__)
 
 
-@task(name="publish candidate")
+@task(name="publish candidate", cache_policy=NO_CACHE)
 def publish_candidate(
     run: RunHandle,
     split: SplitHandle,
