@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
 from flows import reference
@@ -198,16 +197,6 @@ def test_every_profile_that_is_shipped_can_be_loaded(file):
 
 def test_there_are_profiles_for_both_kinds_of_machine_and_for_the_smoke_run():
     assert {"cpu", "gpu", "smoke"} <= {file.stem for file in PROFILES}
-
-
-def test_the_deployments_ask_for_a_retrain_that_there_can_be():
-    deployed = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8"))
-    retrains = [one for one in deployed["deployments"] if "retrain" in one["entrypoint"]]
-
-    assert retrains
-    for one in retrains:
-        assert set(one["parameters"]) == {"config"}
-        assert RetrainConfig.model_validate(one["parameters"]["config"]).model_name
 
 
 def test_the_page_of_the_configuration_is_made_from_the_configuration():
