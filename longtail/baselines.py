@@ -60,15 +60,20 @@ class LinearBaseline:
         """
         features = self._fit_words(texts)
         columns = sp.csc_array(y)
+        labels = y.shape[1]
+        self.weights = np.zeros((labels, features.shape[1]), dtype=np.float32)
+        self.intercepts, self.constants = np.zeros(labels), np.full(labels, np.nan)
         # One after another: liblinear keeps one random state per process, so in threads the
         # result would depend on their timing.
-        fitted = [
-            self._fit_label(features, *self._targets(columns, label, known))
-            for label in range(y.shape[1])
-        ]
-        self.weights = np.stack([weights for weights, _, _ in fitted])
-        self.intercepts = np.array([intercept for _, intercept, _ in fitted])
-        self.constants = np.array([constant for _, _, constant in fitted])
+        for label in range(labels):
+            targets, rows = self._targets(columns, label, known)
+            positives = int(targets.sum())
+            if positives in (0, len(targets)):
+                self.constants[label] = _ALWAYS if positives else _NEVER
+                continue
+            estimator = self._fit_label(features if rows is None else features[rows], targets)
+            self.weights[label] = estimator.coef_.ravel()
+            self.intercepts[label] = float(np.ravel(estimator.intercept_)[0])
         return self
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -120,21 +125,11 @@ class LinearBaseline:
         rows = np.flatnonzero(np.asarray(known[:, label]))
         return targets[rows], rows if len(rows) < columns.shape[0] else None
 
-    def _fit_label(
-        self, features: sp.csr_matrix, targets: NDArray[np.int8], rows: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.float32], float, float]:
-        """Weights, intercept, and the constant score of a label that cannot be learnt (or NaN)."""
-        width = features.shape[1]
-        positives = int(targets.sum())
-        if positives in (0, len(targets)):
-            return np.zeros(width, np.float32), 0.0, _ALWAYS if positives else _NEVER
+    def _fit_label(self, features: sp.csr_matrix, targets: NDArray[np.int8]) -> Any:
         estimator = self._estimator()
-        inputs = features if rows is None else features[rows]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            estimator.fit(inputs, targets)
-        weights = estimator.coef_.ravel().astype(np.float32)
-        return weights, float(np.ravel(estimator.intercept_)[0]), np.nan
+            return estimator.fit(features, targets)
 
     def _estimator(self) -> Any:
         c = self.settings.c

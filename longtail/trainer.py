@@ -178,7 +178,7 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
 def training_arguments(settings: TrainingSettings, directory: Path) -> TrainingArguments:
     """The Trainer's arguments: quiet, one checkpoint per epoch, the best one loaded at the end."""
     cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -205,6 +205,10 @@ def training_arguments(settings: TrainingSettings, directory: Path) -> TrainingA
         disable_tqdm=True,
         report_to=[],
     )
+    if arguments.n_gpu > 1:
+        # One device per process: the Trainer's DataParallel would divide a step its own way.
+        arguments._n_gpu = 1  # noqa: SLF001 - there is no public setter
+    return arguments
 
 
 def uses_bf16(settings: TrainingSettings) -> bool:
