@@ -44,11 +44,10 @@ def retrain(config: RetrainConfig) -> State[Any]:
     champion = score_champion(run, split, config.publish)
     verdict = judge(run, split, arms, champion, config.gate)
     verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=_who())
-    write_report(run)
-    track_run(run, dataset, config.publish)
+    untold = _tell(run, dataset, config)
     promoted = verdict.decision == "promote"
     said = verdict.reasons if promoted else [rule.detail for rule in verdict.failed]
-    message = f"{' '.join(said)} Report: {run.directory / 'report.html'}"
+    message = f"{' '.join([*said, *untold])} Report: {run.directory / 'report.html'}"
     outcome = Completed if promoted else Failed
     name = "Promoted" if promoted else "Blocked"
     return outcome(name=name, message=message, data=str(run.directory))
@@ -75,6 +74,18 @@ def _train_arms(
         train_encoder(*shared, arm="bce", loss=LossSettings(name="bce")),
         train_encoder(*shared, arm="candidate", loss=config.loss),
     ]
+
+
+def _tell(run: RunHandle, dataset: DatasetHandle, config: RetrainConfig) -> list[str]:
+    """Write the report and log to MLflow; what went wrong with it, as sentences.
+
+    The verdict has been carried out by now: a page that fails must not make it look undone.
+    """
+    states = (
+        write_report(run, return_state=True),
+        track_run(run, dataset, config.publish, return_state=True),
+    )
+    return [f"{state.message}" for state in states if state.is_failed()]
 
 
 def _who() -> str:

@@ -35,7 +35,7 @@ def judge(
     champion: ChampionHandle,
     policy: GatePolicy,
 ) -> Verdict:
-    """Score every arm on the test set, write ``metrics.json``, decide, write ``verdict.json``."""
+    """Score every arm on the test set, write ``metrics.json`` and decide."""
     data = SplitData(split)
     every = (*arms, *champion.arms)
     test = untainted_test(data, champion.arms, policy.min_test_texts)
@@ -60,7 +60,6 @@ def judge(
         versions={} if champion.version is None else {"champion": str(champion.version)},
     )
     verdict = decide(inputs, policy)
-    write_verdict(run, verdict)
     _show(metrics)
     return verdict
 

@@ -41,10 +41,14 @@ def publish_candidate(
 ) -> Verdict:
     """Make the candidate the champion if the verdict and a fresh process let it.
 
+    ``verdict.json`` is written here and not by the gate: it says what happened, and a run that
+    could not publish must not leave a file that says it did.
+
     Returns:
         The verdict with what was found on the way; it may have become a block.
     """
     if verdict.decision != "promote":
+        write_verdict(run, verdict)
         return verdict
     if candidate.bundle is None:
         raise StoreError(f"{candidate.directory}: the candidate has no bundle to publish")
