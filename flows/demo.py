@@ -17,7 +17,7 @@ from longtail.config import PublishSettings
 from longtail.debian import read_packages, sample
 
 NAME = "debian"
-SAMPLE_TEXTS = 8_000
+SAMPLE_TEXTS = 12_000
 MIN_LABEL_SUPPORT = 10
 SUGGESTED_PACKAGES = 8
 SUGGESTED_TAGS = 5

@@ -127,12 +127,12 @@ class LossSettings(Settings):
 class TrainingSettings(Settings):
     """Budget and optimiser of a fine-tuning run; the same for every arm of a retrain."""
 
-    epochs: int = Field(4, ge=1)
-    batch_size: int = Field(32, ge=1, description="Texts per optimiser step and device.")
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(16, ge=1, description="Texts per optimiser step and device.")
     accumulation: int = Field(1, ge=1, description="Gradient accumulation steps.")
     max_length: int = Field(128, ge=8, description="Tokens per text; longer texts are cut.")
     learning_rate: float = Field(2e-4, gt=0.0, description="Peak rate of the encoder's layers.")
-    head_learning_rate: float = Field(1e-3, gt=0.0, description="Peak rate of pooler and head.")
+    head_learning_rate: float = Field(5e-3, gt=0.0, description="Peak rate of pooler and head.")
     weight_decay: float = Field(0.01, ge=0.0)
     warmup_share: float = Field(0.1, ge=0.0, lt=1.0, description="Share of steps to warm up.")
     trainable_layers: int | Literal["auto", "all"] = Field(
