@@ -90,6 +90,6 @@ class ErrorsInWords(logging.Filter):
             self._told.add(sentence)
             record.msg, record.args, record.exc_info = sentence, (), None
             return not (known or self._caller_tells)
-        if self._told and record.getMessage().startswith("Finished in state Failed("):
+        if self._told and str(record.msg).startswith("Finished in state Failed("):
             record.msg, record.args = "Finished in state Failed", ()
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,6 +80,14 @@ def _run(root: Path, out: str, *more: str) -> Week:
     snapshot = root / f"store-after-{out}"
     shutil.copytree(store, snapshot)
     return Week(store, snapshot, root / out, code, said.getvalue(), champion_of(store))
+
+
+@pytest.fixture(scope="session")
+def environment(prefect_harness) -> dict[str, str]:
+    """For commands in a process of their own: they use the harness's server."""
+    from prefect.settings import PREFECT_API_URL
+
+    return {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,197 @@
+"""Labelling a file with the champion, and going back to the one before."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.cli import main
+from flows.config import PredictConfig
+from flows.predict import default_output, only_model, predict
+from longtail import storage
+from longtail.config import PublishSettings
+from longtail.errors import ConfigError, StoreError
+from tasks.publishing import open_promotions
+
+pytestmark = pytest.mark.slow
+
+NAME = "smoke"
+LONG = "My parcel is late and the courier does not answer. " * 60
+TEXTS = {
+    "a": "I want my money back for the tent that I returned last month.",
+    "b": "Where is my parcel? The tracking has not moved since Tuesday.",
+    "c": LONG,
+    "d": "Your app crashes after the start screen; please call me on Thursday.",
+}
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Texts to label, without a labels column, and two rows that cannot be."""
+    path = tmp_path_factory.mktemp("texts") / "new.jsonl"
+    lines = [json.dumps({"id": name, "text": text}) for name, text in TEXTS.items()]
+    lines.insert(2, '{"id": "bad", "text": null}')
+    lines.append('{"id": "torn", "text": "and th')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def predicted(week_two, texts):
+    """Parquet predictions by the second champion, through the command line."""
+    out = texts.with_name("labelled.parquet")
+    command = ["predict", "--data", str(texts), "--out", str(out)]
+    limit = ["--set", "data.max_quarantined=0.5"]
+    assert main([*command, "--store", str(week_two.snapshot), *limit]) == 0
+    return out
+
+
+def labels_of(table):
+    return json.loads(table.schema.metadata[b"labels"])
+
+
+def test_every_good_text_gets_labels_and_probabilities(predicted, week_two):
+    table = pq.read_table(predicted)
+    info = storage.read_json(week_two.directory / "arms" / "candidate" / "bundle" / "longtail.json")
+    probabilities = np.array(table["probabilities"].to_pylist())
+    cuts = np.array(info["thresholds"])
+
+    assert table["id"].to_pylist() == list(TEXTS)
+    assert labels_of(table) == info["labels"]
+    assert probabilities.shape == (len(TEXTS), 21)
+    for row, labels in zip(probabilities, table["labels"].to_pylist(), strict=True):
+        assert labels == [name for name, given in zip(labels_of(table), row > cuts, strict=True)
+                          if given]  # fmt: skip
+
+
+def test_rows_that_cannot_be_labelled_are_set_aside(predicted):
+    quarantine = pq.read_table(predicted.with_name("labelled.quarantine.parquet")).to_pylist()
+
+    assert [row["position"] for row in quarantine] == [3, 6]
+    assert all(row["reasons"] for row in quarantine)
+
+
+@pytest.mark.parametrize(
+    ("texts_of", "options"), [("abd", {}), ("abcd", {"truncation": True})], ids=["short", "all"]
+)
+def test_plain_transformers_gives_the_same_probabilities(predicted, week_two, texts_of, options):
+    """Text c is longer than the model reads; the pipeline cuts texts only when it is told to."""
+    from transformers import pipeline
+
+    bundle = week_two.directory / "arms" / "candidate" / "bundle"
+    classify = pipeline("text-classification", model=str(bundle), top_k=None, **options)
+    table = pq.read_table(predicted)
+    ours = dict(zip(table["id"].to_pylist(), table["probabilities"].to_pylist(), strict=True))
+
+    for name, served in zip(texts_of, classify([TEXTS[name] for name in texts_of]), strict=True):
+        by_label = {entry["label"]: entry["score"] for entry in served}
+        assert [by_label[label] for label in labels_of(table)] == pytest.approx(
+            ours[name], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_the_other_formats_say_the_same(predicted, texts, week_two, kind, tmp_path):
+    out = tmp_path / f"labelled.{kind}"
+    handle = predict(
+        PredictConfig(
+            name=NAME,
+            store=str(week_two.snapshot),
+            data={"path": str(texts), "max_quarantined": 0.5},
+            out=str(out),
+        )
+    )
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    else:
+        with out.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: value if name == "id" else json.loads(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    table = pq.read_table(predicted)
+
+    assert (handle.texts, handle.quarantined, handle.version) == (4, 2, 2)
+    assert [row["id"] for row in rows] == table["id"].to_pylist()
+    assert [row["labels"] for row in rows] == table["labels"].to_pylist()
+    for row, ours in zip(rows, table["probabilities"].to_pylist(), strict=True):
+        expected = dict(zip(labels_of(table), ours, strict=True))
+        assert len(row["probabilities"]) == (21 if kind == "jsonl" else 5)
+        for label, probability in row["probabilities"].items():
+            assert probability == pytest.approx(expected[label], abs=1e-5)
+
+
+def test_predictions_go_beside_the_data():
+    assert str(default_output("exports/new.tickets.csv")) == "exports/new.predictions.parquet"
+
+
+def test_the_one_model_of_a_store_needs_no_name(week_one, tmp_path):
+    assert only_model(week_one.snapshot) == NAME
+
+    with pytest.raises(ConfigError, match="no model has been promoted here yet"):
+        only_model(tmp_path)
+    for name in ("desk", "shop"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "promotions.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError, match="desk, shop; choose one with --name"):
+        only_model(tmp_path)
+
+
+def test_a_model_that_was_never_promoted_labels_nothing(week_one, texts, capsys, tmp_path):
+    command = ["predict", "--data", str(texts), "--name", "unknown", "--store", str(tmp_path)]
+
+    assert main(command) == 1
+    assert "no champion of the name 'unknown'" in capsys.readouterr().err
+
+
+def test_an_output_of_an_unknown_kind_is_bad_usage(week_one, texts, capsys):
+    command = ["predict", "--data", str(texts), "--out", "labelled.xlsx"]
+
+    assert main([*command, "--store", str(week_one.snapshot)]) == 2
+    assert "found .xlsx" in capsys.readouterr().err
+
+
+# ── rollback ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def store(week_two, tmp_path):
+    """A store of one's own with two champions, to change."""
+    return shutil.copytree(week_two.snapshot, tmp_path / "store")
+
+
+def champion(store):
+    return open_promotions(PublishSettings(), store, NAME).champion().number
+
+
+def test_a_rollback_puts_the_champion_before_back_and_says_who_and_why(store, capsys):
+    command = ["rollback", "--store", str(store), "--reason", "Too many refunds", "--by", "amara"]
+
+    assert main(command) == 0
+    assert champion(store) == 1
+    assert "Version 1 is live again" in capsys.readouterr().out
+    last = open_promotions(PublishSettings(), store, NAME).log()[-1]
+    assert (last.kind, last.from_version, last.to_version) == ("rollback", 2, 1)
+    assert (last.by, last.reasons) == ("amara", ("Too many refunds",))
+
+
+def test_a_rollback_to_what_never_was_champion_changes_nothing(store, capsys):
+    command = ["rollback", "--store", str(store), "--reason", "x", "--by", "amara", "--to", "7"]
+
+    assert main(command) == 1
+    assert champion(store) == 2
+    assert "no version 7; promoted so far: 1, 2" in capsys.readouterr().err
+
+
+def test_a_first_champion_has_nothing_to_go_back_to(week_one, tmp_path):
+    from tasks.publishing import rollback
+
+    store = shutil.copytree(week_one.snapshot, tmp_path / "store")
+    with pytest.raises(StoreError, match="no previous champion"):
+        rollback(open_promotions(PublishSettings(), store, NAME), "amara", "why not")
+    assert champion(store) == 1
