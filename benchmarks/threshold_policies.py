@@ -92,11 +92,7 @@ def halves(units: np.ndarray, seed: int) -> np.ndarray:
 
 def split_of(run: Path) -> SplitData:
     """The split of a finished run."""
-    handle = SplitHandle(
-        directory=run / "splits", label_space=run / "label_space.json", fingerprint="",
-        train=0, validation=0, test=0,
-    )  # fmt: skip
-    return SplitData(handle)
+    return SplitData(SplitHandle.of(run))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_retrain(commands)
     _add_predict(commands)
     _add_report(commands)
+    _add_promote(commands)
     _add_rollback(commands)
     return parser
 
@@ -162,6 +163,20 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
 
 
+def _add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "promote",
+        "let a blocked candidate pass, in your name and for a reason",
+        _promote,
+        description="Override the gate's block of a run. The name and the reason stay in the\n"
+        "promotion log for ever; the check in a fresh process is made all the same.",
+    )
+    parser.add_argument("run_directory", metavar="RUN", help="directory of the blocked run")
+    parser.add_argument("--by", required=True, help="who decides")
+    parser.add_argument("--reason", required=True, help="why; kept in the promotion log")
+
+
 def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "rollback", "put the previous champion back", _rollback)
     parser.add_argument("--name", help="the model's name (default: the only one in the store)")
@@ -214,6 +229,12 @@ def _report(arguments: argparse.Namespace) -> int:
     from flows.console import run_report
 
     return run_report(arguments.run_directory)
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    from flows.console import run_promote
+
+    return run_promote(arguments.run_directory, by=arguments.by, reason=arguments.reason)
 
 
 def _rollback(arguments: argparse.Namespace) -> int:

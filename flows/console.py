@@ -71,6 +71,16 @@ def run_report(directory: str) -> int:
     return EXIT_PROMOTED
 
 
+def run_promote(directory: str, *, by: str, reason: str) -> int:
+    """Override a block, print what came of it, and give the exit code."""
+    from flows.promote import promote
+
+    run = Path(directory).resolve()
+    verdict = promote(run, by=by, reason=reason)
+    print_outcome(run)
+    return EXIT_PROMOTED if verdict.decision == "promote" else EXIT_BLOCKED
+
+
 def run_rollback(
     *, name: str | None, store: str | None, to: int | None, by: str | None, reason: str
 ) -> int:

@@ -45,10 +45,13 @@ class SplitHandle(Settings):
 
     directory: Path
     label_space: Path
-    fingerprint: str
-    train: int
-    validation: int
-    test: int
+
+    @classmethod
+    def of(cls, run_directory: Path) -> SplitHandle:
+        """The split in a run's directory."""
+        return cls(
+            directory=run_directory / "splits", label_space=run_directory / "label_space.json"
+        )
 
 
 class ArmHandle(Settings):

@@ -15,6 +15,7 @@ from tasks.handles import RunHandle
 
 logger = logging.getLogger(__name__)
 CONFIG = "config.json"
+RUN = "run.json"
 
 
 def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHandle:
@@ -33,13 +34,26 @@ def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHa
         _make_room(directory)
     directory.mkdir(parents=True, exist_ok=True)
     storage.write_json(directory / CONFIG, config.model_dump(mode="json"))
-    return RunHandle(
+    run = RunHandle(
         id=run_id,
         name=name,
         directory=directory,
         store=store,
         started_at=started.isoformat(timespec="seconds"),
     )
+    storage.write_json(directory / RUN, run.model_dump(mode="json"))
+    return run
+
+
+def read_run(directory: Path) -> RunHandle:
+    """The run that a directory holds.
+
+    Raises:
+        ConfigError: it holds none.
+    """
+    if not (directory / RUN).is_file():
+        raise ConfigError(f"{directory}: no {RUN}, so this is not the directory of a retrain")
+    return RunHandle.model_validate({**storage.read_json(directory / RUN), "directory": directory})
 
 
 def _make_room(directory: Path) -> None:

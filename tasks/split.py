@@ -48,7 +48,7 @@ def split_dataset(
         ledger.extend(
             parts.assigned, stored["id"].to_pylist(), dataset=dataset.fingerprint, after=entries
         )
-    handle = _write(run, parts, settings, bridges)
+    handle = _write(run, parts, bridges)
     _write_left_out(handle, table, units, parts)
     labels = group_labels(
         support(space.encode(parts.tables["train"]["labels"].to_pylist())), groups
@@ -89,9 +89,7 @@ def _write_left_out(handle: SplitHandle, table: pa.Table, units: Units, parts: P
     storage.write_parquet(handle.directory / LEFT_OUT, bound.filter(rows))
 
 
-def _write(
-    run: RunHandle, parts: Partition, settings: SplitSettings, bridges: list[str]
-) -> SplitHandle:
+def _write(run: RunHandle, parts: Partition, bridges: list[str]) -> SplitHandle:
     directory = run.directory / "splits"
     for name, rows in parts.tables.items():
         storage.write_parquet(directory / f"{name}.parquet", rows)
@@ -101,12 +99,4 @@ def _write(
     publish_table("splits", [sizes], "Texts of each split")
     left_out = len(parts.removed) + len(bridges)
     logger.info("%s; %d texts left out, they would leak between splits", sizes, left_out)
-    fingerprint = storage.fingerprint(
-        settings.model_dump(), {name: rows["id"].to_pylist() for name, rows in parts.tables.items()}
-    )
-    return SplitHandle(
-        directory=directory,
-        label_space=run.directory / "label_space.json",
-        fingerprint=fingerprint,
-        **sizes,
-    )
+    return SplitHandle.of(run.directory)

@@ -34,14 +34,7 @@ def split(tmp_path: Path) -> SplitHandle:
     table = pa.table({"id": IDS, "labels": pa.array(LABELS, pa.list_(pa.string()))})
     storage.write_parquet(directory / "validation.parquet", table)
     write_label_space(tmp_path / "label_space.json", SPACE, GROUPS)
-    return SplitHandle(
-        directory=directory,
-        label_space=tmp_path / "label_space.json",
-        fingerprint="f" * 64,
-        train=0,
-        validation=len(IDS),
-        test=0,
-    )
+    return SplitHandle.of(tmp_path)
 
 
 @pytest.fixture

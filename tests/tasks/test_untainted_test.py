@@ -37,11 +37,7 @@ def data(tmp_path: Path) -> SplitData:
     storage.write_parquet(tmp_path / LEFT_OUT, left)
     space = tmp_path / "label_space.json"
     write_label_space(space, LabelSpace(("a",)), LabelGroups(("HEAD",), (1,), (0, 0)))
-    return SplitData(
-        SplitHandle(
-            directory=tmp_path, label_space=space, fingerprint="f", train=0, validation=0, test=3
-        )
-    )
+    return SplitData(SplitHandle(directory=tmp_path, label_space=space))
 
 
 def release(directory: Path, ids: list[str], texts: list[str]) -> ArmHandle:
