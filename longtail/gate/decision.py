@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from longtail import storage
 from longtail.config import GatePolicy
@@ -98,18 +99,23 @@ def _reasons(
     rules: Sequence[Rule], results: Sequence[RuleResult], *, promoted: bool, first: bool
 ) -> tuple[str, ...]:
     pairs = list(zip(rules, results, strict=True))
-    said = [result.detail for rule, result in pairs if result.name == "champion_known" and first]
     if promoted:
-        said += [
+        said = [
             result.detail for rule, result in pairs if rule.headline and result.severity == "block"
         ]
     else:
-        said += [r.detail for r in results if r.severity == "block" and not r.passed]
+        said = [r.detail for r in results if r.severity == "block" and not r.passed]
+    said += [result.detail for result in results if result.name == "champion_known" and first]
     said += [f"Warning: {r.detail}" for r in results if r.severity == "warn" and not r.passed]
     return tuple(dict.fromkeys(said))
 
 
 def _versions(inputs: GateInputs) -> dict[str, str]:
-    arms = {**(inputs.arms or {}), **(inputs.references or {})}
+    arms = {**_mapping(inputs.arms), **_mapping(inputs.references)}
     prints = {name: arm.fingerprint for name, arm in arms.items() if arm is not None}
-    return {**prints, **{name: str(version) for name, version in (inputs.versions or {}).items()}}
+    return {**prints, **{name: str(found) for name, found in _mapping(inputs.versions).items()}}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What is no mapping has made its rules fail already; the record must not crash on it."""
+    return value if isinstance(value, Mapping) else {}
