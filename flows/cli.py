@@ -6,6 +6,7 @@ Only the standard library is imported here, so that ``longtail --help`` answers 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from longtail.errors import ConfigError, LongtailError
 
     prepare_environment()
+    # Ended from outside, a run still stops the server that Prefect started for it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)

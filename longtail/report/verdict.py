@@ -99,6 +99,12 @@ def _notes(verdict: dict[str, Any], run: RunFiles) -> list[str]:
             f"The test set has been looked at {plural(looks, 'time')}, this one included. Every "
             "look wears it out a little: the more looks, the more a small gain may be luck."
         )
+    left_out = number(part(run.metrics, "test").get("left_out"))
+    if left_out:
+        notes.append(
+            f"{plural(left_out, 'test text')} left out for every arm, because a live model has "
+            "learned from the same or nearly the same text."
+        )
     return notes
 
 

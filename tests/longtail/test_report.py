@@ -390,3 +390,11 @@ def test_numbers_in_words() -> None:
     assert plain(duration(231.4)) == "3 min 51 s"
     assert plain(duration(59.96)) == "60.0 s"
     assert plain(duration(7260)) == "2 h 1 min"
+
+
+def test_test_texts_that_a_release_has_learned_from_are_said_to_be_left_out(tmp_path):
+    run = write_run(tmp_path / "run")
+    metrics = storage.read_json(run / "metrics.json")
+    metrics["test"]["left_out"] = 7
+    storage.write_json(run / "metrics.json", metrics)
+    assert "7 test texts left out for every arm" in render_report(run).read_text()
