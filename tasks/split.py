@@ -34,7 +34,8 @@ def split_dataset(
     groups: GroupSettings,
 ) -> SplitHandle:
     """Bind near-duplicates, extend the ledger, write the splits, and describe the data."""
-    stored = DatasetStore(run.model_store / "dataset").read(dataset.version)
+    store = DatasetStore(run.model_store / "dataset")
+    stored = store.read(dataset.version)
     table, dropped, skipped = drop_rare_labels(stored, data.min_label_support)
     check_trainable(table)
     space = LabelSpace.of(table["labels"].to_pylist())
@@ -45,9 +46,9 @@ def split_dataset(
         parts = partition(table, space, settings, entries, units)
         # Before the ledger, which forgets nothing.
         check_splits(parts.tables, space.names, leaks_allowed=settings.leaks == "keep").require()
-        ledger.extend(
-            parts.assigned, stored["id"].to_pylist(), dataset=dataset.fingerprint, after=entries
-        )
+        # A run at the same time may have added texts since: they have not left the data set.
+        present = store.read()["id"].to_pylist()
+        ledger.extend(parts.assigned, present, dataset=dataset.fingerprint, after=entries)
     handle = _write(run, parts, bridges)
     _write_left_out(handle, table, units, parts)
     labels = group_labels(

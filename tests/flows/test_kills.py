@@ -1,0 +1,144 @@
+"""`kill -9` at the worst moments, and two runs at once: the store always has its champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import NAME, champion_of, retrain_command
+
+from flows.cli import main
+from longtail.config import PublishSettings
+from longtail.dataset import DatasetStore
+from longtail.ledger import SplitLedger
+from tasks.promotion import INTENT
+from tasks.publishing import open_promotions
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+DYING = Path(__file__).with_name("dying_command.py")
+ENDLESS = ("--set", "training.epochs=5000")
+# Not the gate is on trial here: what is as good as the champion may follow it.
+LENIENT = ("--set", "gate.group_margin=1", "--set", "gate.refresh_margin=1")
+AS_GOOD = ("--set", "training.epochs=4", *LENIENT)
+BETTER = ("--set", "training.epochs=8", *LENIENT)
+PATIENCE = 200.0
+
+
+def start(arguments, environment, *, log, script=None):
+    """A command in a session of its own, which can be killed as one."""
+    target = [str(script)] if script else ["-m", "flows.cli"]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, *target, *arguments], env=environment, cwd=ROOT,
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def wait_for(words, log, process):
+    end = time.monotonic() + PATIENCE
+    while words not in log.read_text(errors="replace"):
+        assert process.poll() is None, log.read_text(errors="replace")
+        assert time.monotonic() < end, log.read_text(errors="replace")
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def store(week_one, tmp_path):
+    """A store with one champion, to be mistreated."""
+    return shutil.copytree(week_one.snapshot, tmp_path / "store")
+
+
+def versions_of(store):
+    """Every registered version."""
+    registry = open_promotions(PublishSettings(), store, NAME).registry
+    found = []
+    while registry.find(len(found) + 1) is not None:
+        found.append(len(found) + 1)
+    return found
+
+
+def check_whole(store, texts=400):
+    """All that persists can be read and agrees with itself; gives the promotions."""
+    dataset = DatasetStore(store / NAME / "dataset")
+    ids = dataset.read()["id"].to_pylist()
+    entries = SplitLedger(store / NAME / "ledger").read()
+    promotions = open_promotions(PublishSettings(), store, NAME)
+    log = promotions.log()
+    champion = promotions.champion()
+
+    assert len(ids) == len(set(ids)) == texts
+    assert set(entries.by_id) == set(ids)
+    assert entries.deleted == set()
+    assert champion is not None
+    promotions.registry.verify(champion)
+    assert [entry.from_version for entry in log] == [None, *(e.to_version for e in log[:-1])]
+    return [entry.to_version for entry in log]
+
+
+def test_a_run_that_is_killed_in_training_changes_nothing(store, environment, tmp_path):
+    log = tmp_path / "log"
+    command = retrain_command(store, tmp_path / "killed", *ENDLESS)
+    process = start(command, environment, log=log)
+    wait_for("bce: training with the loss", log, process)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGKILL)
+
+    assert process.wait() == -signal.SIGKILL
+    assert champion_of(store) == 1
+    assert check_whole(store) == [1]
+    assert not (tmp_path / "killed" / "verdict.json").exists()
+
+    assert main(retrain_command(store, tmp_path / "next", *AS_GOOD)) == 0
+    assert champion_of(store) == 2
+    assert check_whole(store) == [1, 2]
+
+
+def test_a_run_that_is_killed_before_the_alias_moves_promotes_nobody(store, environment, tmp_path):
+    log = tmp_path / "log"
+    command = retrain_command(store, tmp_path / "killed", *AS_GOOD)
+    process = start(command, environment, log=log, script=DYING)
+
+    assert process.wait(PATIENCE) == -signal.SIGKILL, log.read_text(errors="replace")
+    assert champion_of(store) == 1
+    assert check_whole(store) == [1]
+    assert versions_of(store) == [1, 2]
+    assert json.loads((store / NAME / INTENT).read_text())["to_version"] == 2
+
+    assert main(retrain_command(store, tmp_path / "next", *AS_GOOD)) == 0
+    assert champion_of(store) == 3
+    assert check_whole(store) == [1, 3]
+    assert not (store / NAME / INTENT).exists()
+
+
+def test_two_runs_at_once_leave_one_champion_and_every_text(
+    store, environment, tmp_path, tickets_week2
+):
+    rows = tickets_week2.read_text(encoding="utf-8").splitlines(keepends=True)
+    processes, logs = [], []
+    for number, part in enumerate((rows[:36], rows[36:])):
+        data = tmp_path / f"part{number}.jsonl"
+        data.write_text("".join(part), encoding="utf-8")
+        logs.append(tmp_path / f"log{number}")
+        command = retrain_command(store, tmp_path / f"run{number}", "--data", str(data), *BETTER)
+        processes.append(start(command, environment, log=logs[number]))
+    codes = [process.wait(PATIENCE) for process in processes]
+    said = [log.read_text(errors="replace") for log in logs]
+
+    assert set(codes) <= {0, 3}, "\n".join(said)
+    assert 0 in codes
+    assert "Traceback" not in "".join(said)
+    promoted = check_whole(store, texts=460)
+    assert len(promoted) == 1 + codes.count(0)
+    assert champion_of(store) == promoted[-1]
+    for number, code in enumerate(codes):
+        verdict = json.loads((tmp_path / f"run{number}" / "verdict.json").read_text())
+        assert verdict["decision"] == ("promote" if code == 0 else "block")
