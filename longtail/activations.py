@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from longtail.segments import (
     used,
     write_segment,
 )
+from longtail.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -241,8 +243,11 @@ def _fill(
     """Compute texts in order of length and write them segment by segment."""
     done, pending, rows = 0, [], []
     size, started, logged = 0, time.monotonic(), time.monotonic()
-    for batch in length_batches(source.lengths, missing, TOKENS_PER_BATCH):
-        states = _compute(lower, source, batch, dtype)
+    device = next(lower.parameters()).device
+    lower.eval()
+    batches = length_batches(source.lengths, missing, TOKENS_PER_BATCH)
+    compute = partial(_compute, lower, source, dtype=dtype, device=device)
+    for batch, states in side_by_side(compute, batches, device=device):
         pending.extend(states)
         rows.extend(batch)
         size += sum(state.nbytes for state in states)
@@ -262,11 +267,15 @@ def _fill(
 
 @torch.inference_mode()
 def _compute(
-    lower: nn.Module, source: TokenSource, rows: Sequence[int], dtype: Dtype
+    lower: nn.Module,
+    source: TokenSource,
+    rows: Sequence[int],
+    *,
+    dtype: Dtype,
+    device: torch.device,
 ) -> list[NDArray[Any]]:
-    device = next(lower.parameters()).device
     inputs = {name: tensor.to(device) for name, tensor in source.batch(rows).items()}
-    states = hidden(lower.eval(), inputs["input_ids"], inputs["attention_mask"]).float().cpu()
+    states = hidden(lower, inputs["input_ids"], inputs["attention_mask"]).float().cpu()
     if dtype == "float16":
         states = states.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()
     array = states.numpy()

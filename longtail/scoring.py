@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from longtail.activations import TOKENS_PER_BATCH, ActivationCache, cache_key
 from longtail.batching import Source, length_batches, tokenise
 from longtail.freezing import PartlyFrozen, Whole, split
+from longtail.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,6 @@ def score(
     return probabilities(module, source, labels, progress=progress)
 
 
-@torch.inference_mode()
 def probabilities(
     module: PartlyFrozen | Whole,
     source: Source,
@@ -85,9 +86,10 @@ def probabilities(
     rows = np.arange(len(source.lengths))
     result = np.empty((len(rows), labels), dtype=np.float32)
     done, logged = 0, time.monotonic()
-    for batch in length_batches(source.lengths, rows, tokens_per_batch):
-        inputs = {name: tensor.to(device) for name, tensor in source.batch(batch).items()}
-        result[batch] = torch.sigmoid(module(**inputs).float()).cpu().numpy()
+    batches = length_batches(source.lengths, rows, tokens_per_batch)
+    compute = partial(_probabilities, module, source, device)
+    for batch, values in side_by_side(compute, batches, device=device):
+        result[batch] = values
         done += len(batch)
         if progress is not None:
             progress(done, len(rows))
@@ -96,6 +98,15 @@ def probabilities(
             logger.info("scored %d of %d texts", done, len(rows))
     module.train(was_training)
     return result
+
+
+@torch.inference_mode()
+def _probabilities(
+    module: PartlyFrozen | Whole, source: Source, device: torch.device, rows: Sequence[int]
+) -> NDArray[np.float32]:
+    inputs = {name: tensor.to(device) for name, tensor in source.batch(rows).items()}
+    values: NDArray[np.float32] = torch.sigmoid(module(**inputs).float()).cpu().numpy()
+    return values
 
 
 def score_bundle(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from longtail.trainer import (
     StepLoss,
     training_arguments,
 )
+from longtail.workers import one_thread_per_operation
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +134,7 @@ def train_arm(
             prepared, inputs, train, validation,
             loss=loss, settings=settings, directory=directory, progress=progress,
         )  # fmt: skip
-        with quiet_transformers():
+        with quiet_transformers(), _threads(prepared, inputs):
             trainer.train(resume_from_checkpoint=last_checkpoint(directory))
     history = _history(trainer.state.log_history)
     model = prepared.model.cpu().eval()
@@ -228,6 +230,13 @@ def _inputs(
     total = sum(len(source.texts) for source in tokens)
     logger.info("frozen layers: %d of %d texts computed, the rest was cached", computed, total)
     return _Inputs(found[0], found[1], cached=True)
+
+
+def _threads(prepared: _Prepared, inputs: _Inputs) -> AbstractContextManager[object]:
+    """One thread for steps that are too small to be divided: one layer at one token."""
+    layers = len(encoder_layers(prepared.model))
+    small = inputs.cached and layers - prepared.depth <= 1 and prepared.device.type == "cpu"
+    return one_thread_per_operation() if small else nullcontext()
 
 
 def _trainer(
