@@ -13,6 +13,7 @@ from rich.table import Table
 from flows.cli import EXIT_BLOCKED, EXIT_ERROR, EXIT_PROMOTED
 from longtail import storage
 from longtail.annotations.readers import read_annotations
+from longtail.errors import ConfigError
 
 if TYPE_CHECKING:
     from flows.config import DataSource, PredictConfig, RetrainConfig
@@ -87,13 +88,20 @@ def run_rollback(
     """Put an earlier champion back and say which."""
     from flows.rollback import rollback
 
-    entry = rollback(name=name, store=store, to=to, by=by or getpass.getuser(), reason=reason)
+    entry = rollback(name=name, store=store, to=to, by=by or _user(), reason=reason)
     Console().print(
         f"Version {entry.to_version} is live again; version {entry.from_version} is kept as "
         "the previous one.",
         markup=False,
     )
     return EXIT_PROMOTED
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # in a container a user need not have a name
+        raise ConfigError("This user has no name here: say who decides, with --by NAME.") from error
 
 
 def print_outcome(directory: Path) -> None:

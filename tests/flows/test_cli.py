@@ -47,7 +47,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
-@pytest.mark.parametrize("command", ["demo", "retrain", "predict", "report", "rollback"])
+@pytest.mark.parametrize("command", ["demo", "retrain", "predict", "report", "promote", "rollback"])
 def test_every_command_explains_itself_and_the_exit_codes(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -64,7 +64,8 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
 
     said = capsys.readouterr().out
-    assert all(f"    {name} " in said for name in ("demo", "retrain", "predict", "report"))
+    commands = ("demo", "retrain", "predict", "report", "promote", "rollback")
+    assert all(f"    {name} " in said for name in commands)
 
 
 # ── exit codes ───────────────────────────────────────────────────────────────────────────────
@@ -78,6 +79,7 @@ def test_help_lists_every_command(capsys):
         ["retrain", "--date", "x"],
         ["predict"],
         ["rollback"],
+        ["promote", "runs/week48"],
         ["rollback", "--reason", "x", "--to", "0"],
         ["demo", "--texts", "many"],
     ],
@@ -154,6 +156,13 @@ def test_what_cannot_be_done_is_said_before_a_flow_starts(arguments, capsys, mon
 
     assert main(arguments) in (1, 2)
     assert capsys.readouterr().err.startswith("longtail: ")
+
+
+def test_whoever_has_no_name_must_give_one(monkeypatch, capsys):
+    monkeypatch.setattr("getpass.getuser", raising(KeyError("getpwuid(): uid not found: 4711")))
+
+    assert main(["rollback", "--reason", "why"]) == 2
+    assert "--by NAME" in capsys.readouterr().err
 
 
 def test_a_report_can_be_written_once_more(week_one, tmp_path, capsys):
