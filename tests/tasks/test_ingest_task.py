@@ -1,0 +1,101 @@
+"""An export → accepted rows → the data set's next version, with the account of every row."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+import tasks.ingest
+from data_contracts.ingest import QuarantineError
+from longtail import storage
+from longtail.config import DataSettings
+from longtail.dataset import DatasetStore
+from longtail.errors import ConfigError
+from tasks.handles import RunHandle
+from tasks.ingest import current_dataset, ingest_export, update_dataset
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The artifacts that the task would show."""
+    tables = {}
+    monkeypatch.setattr(
+        tasks.ingest, "publish_table", lambda key, rows, _: tables.update({key: rows})
+    )
+    return tables
+
+
+@pytest.fixture
+def run(tmp_path, shown):
+    directory = tmp_path / "run"
+    directory.mkdir()
+    return RunHandle(
+        id="r", name="desk", directory=directory, store=tmp_path / "store", started_at="now"
+    )
+
+
+@pytest.fixture
+def export(tmp_path):
+    def write(*rows):
+        path = tmp_path / "export.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def row(name, text, *labels):
+    return {"id": name, "text": text, "labels": list(labels)}
+
+
+GOOD = [row(f"t{n}", f"Ticket number {n}", "a" if n % 2 else "b") for n in range(30)]
+
+
+def test_accepted_rows_become_the_first_version(run, export, shown):
+    accepted = ingest_export.fn(run, export(*GOOD, row("bad", "", "a")), DataSettings())
+    dataset = update_dataset.fn(run, accepted, merge_duplicates=True)
+
+    assert (dataset.version, dataset.n_texts, dataset.n_labels) == (1, 30, 2)
+    account = storage.read_json(run.directory / "account.json")
+    assert (account["rows_read"], account["accepted"], account["quarantined"]) == (31, 30, 1)
+    assert account["dataset"]["added"] == 30
+    assert shown["data-account"][0]["accepted"] == 30
+    assert not accepted.exists()
+    assert (run.directory / "data_docs" / "index.html").is_file()
+    assert current_dataset.fn(run) == dataset
+
+
+def test_too_many_bad_rows_stop_the_run_and_leave_what_they_were(run, export):
+    bad = [row(f"b{n}", None, "a") for n in range(5)]
+
+    with pytest.raises(QuarantineError, match=r"5 of 35 rows"):
+        ingest_export.fn(run, export(*GOOD, *bad), DataSettings())
+
+    quarantine = pq.read_table(run.directory / "quarantine.parquet").to_pylist()
+    assert [one["position"] for one in quarantine] == [31, 32, 33, 34, 35]
+    account = storage.read_json(run.directory / "account.json")
+    assert (account["rows_read"], account["quarantined"]) == (35, 5)
+    assert not (run.directory / "accepted.parquet").exists()
+    assert DatasetStore(run.model_store / "dataset").current() is None
+
+
+def test_the_same_export_again_changes_nothing(run, export):
+    handles = [
+        update_dataset.fn(
+            run, ingest_export.fn(run, export(*GOOD), DataSettings()), merge_duplicates=True
+        )
+        for _ in range(2)
+    ]
+
+    assert handles[0] == handles[1]
+    account = storage.read_json(run.directory / "account.json")
+    assert account["dataset"] == {
+        "added": 0, "changed": 0, "unchanged": 30, "merged": 0, "outdated": 0
+    }  # fmt: skip
+
+
+def test_without_a_data_set_there_is_nothing_to_retrain_on(run):
+    with pytest.raises(ConfigError, match=r"no data set of the name 'desk'; bring one with --data"):
+        current_dataset.fn(run)
