@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import os
 import secrets
+import socket
 from pathlib import Path
 
 from longtail import storage
@@ -16,6 +17,7 @@ from tasks.handles import RunHandle
 logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 RUN = "run.json"
+PROCESS = "process.json"
 
 
 def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHandle:
@@ -42,6 +44,7 @@ def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHa
         started_at=started.isoformat(timespec="seconds"),
     )
     storage.write_json(directory / RUN, run.model_dump(mode="json"))
+    storage.write_json(directory / PROCESS, {"pid": os.getpid(), "host": socket.gethostname()})
     return run
 
 
@@ -65,8 +68,28 @@ def _make_room(directory: Path) -> None:
         raise ConfigError(
             f"{directory}: not empty and not an earlier run; choose another directory for --out"
         )
+    if _under_way(directory):
+        raise ConfigError(
+            f"{directory}: another run is writing here; wait for it, or choose another --out"
+        )
     number = 1
     while (kept := directory.with_name(f"{directory.name}.{number}")).exists():
         number += 1
     os.replace(directory, kept)
     logger.info("The earlier run in %s is kept as %s", directory, kept)
+
+
+def _under_way(directory: Path) -> bool:
+    """Whether another process of this machine, still alive, writes its run here."""
+    if (directory / "verdict.json").is_file() or not (directory / PROCESS).is_file():
+        return False
+    process = storage.read_json(directory / PROCESS)
+    if process["host"] != socket.gethostname() or process["pid"] == os.getpid():
+        return False
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is alive, and somebody else's
+        return True
+    return True

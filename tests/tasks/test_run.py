@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from flows.config import RetrainConfig
+from longtail import storage
 from longtail.errors import ConfigError
-from tasks.run import open_run, read_run
+from tasks.run import PROCESS, open_run, read_run
 
 
 def test_a_run_is_read_back_from_where_it_lies_now(tmp_path):
@@ -32,3 +37,15 @@ def test_a_directory_with_something_else_in_it_is_refused(tmp_path):
 def test_what_is_no_run_says_so(tmp_path):
     with pytest.raises(ConfigError, match=r"no run\.json"):
         read_run(tmp_path)
+
+
+def test_a_directory_that_another_process_writes_to_is_left_alone(tmp_path):
+    run = open_run("m", tmp_path / "store", str(tmp_path / "out"), RetrainConfig())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        process = {"pid": other.pid, "host": socket.gethostname()}
+        storage.write_json(run.directory / PROCESS, process)
+        with pytest.raises(ConfigError, match="another run is writing here"):
+            open_run("m", tmp_path / "store", str(tmp_path / "out"), RetrainConfig())
+        other.kill()
+    assert read_run(run.directory) == run
+    assert open_run("m", tmp_path / "store", str(tmp_path / "out"), RetrainConfig()).id != run.id
