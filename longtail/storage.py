@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ from longtail.errors import StoreError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+# How safetensors and tokenizers tell of a full disk, as an error of their own.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def open_input(url: str | Path) -> IO[bytes]:
@@ -60,6 +63,9 @@ def write_bytes(url: str | Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(staging, target)
+    except OSError as error:
+        error.filename = str(target)  # writing to a full disk names no file
+        raise
     finally:
         staging.unlink(missing_ok=True)
 
@@ -134,6 +140,9 @@ def committed_directory(
 
     Yields:
         A staging directory beside the target, to be filled. If the block raises, it is removed.
+
+    Raises:
+        OSError: the operating system refused, whatever library it refused.
     """
     final = Path(target)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +152,11 @@ def committed_directory(
         yield staging
         write_manifest(staging, about)
         _swap_in(staging, final)
+    except Exception as error:
+        if (cause := _OS_ERROR.search(str(error))) is not None:
+            code = int(cause[1])
+            raise OSError(code, os.strerror(code), str(final)) from error
+        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,8 @@ class MlflowStore:
         with self.reading("opened"):
             from mlflow import MlflowClient
 
-            with self._creation_lock():
-                return MlflowClient(self.uri, self.uri)
+            self._create_database()
+            return MlflowClient(self.uri, self.uri)
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[None]:
@@ -134,12 +135,23 @@ class MlflowStore:
                 return str(client.create_experiment(name, artifact_location=location))
             return str(found.experiment_id)
 
-    @contextlib.contextmanager
-    def _creation_lock(self) -> Iterator[None]:
+    def _create_database(self) -> None:
+        """Make the SQLite file under another name, so that it appears when it is whole.
+
+        MLflow can neither go on with nor repeat migrations that were interrupted, and two
+        processes that migrate one new file at the same time spoil it.
+        """
+        from mlflow import MlflowClient
+
         database = self.database
         if database is None or self.created:
-            yield
             return
-        # Two processes that migrate one new file at the same time spoil it.
         with storage.lock(database.with_name(f".{database.name}.lock")):
-            yield
+            if self.created:
+                return
+            for torn in database.parent.glob(f".{database.name}.*.new*"):
+                torn.unlink()
+            # Not one name for all: MLflow believes a database it has opened once to be there.
+            staging = database.with_name(f".{database.name}.{uuid.uuid4().hex}.new")
+            MlflowClient(f"{_SQLITE}{staging}").search_experiments(max_results=1)
+            os.replace(staging, database)
