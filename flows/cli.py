@@ -35,8 +35,8 @@ Every setting, with its default: docs/reference/configuration.md. --set KEY=VALU
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    from flows.runtime import in_words, prepare_environment
-    from longtail.errors import ConfigError, LongtailError
+    from flows.runtime import in_words, lost_server, prepare_environment
+    from longtail.errors import ConfigError
 
     prepare_environment()
     # Ended from outside, a run still stops the server that Prefect started for it.
@@ -47,12 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"longtail: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except LongtailError as error:
-        print(f"longtail: {error}", file=sys.stderr)
-        return EXIT_ERROR
-    except OSError as error:
-        sentence = in_words(error)
-        if sentence is None:
+    except Exception as error:
+        sentence = in_words(error) or lost_server(error)
+        if sentence is None:  # a defect of ours
             raise
         print(f"longtail: {sentence}", file=sys.stderr)
         return EXIT_ERROR

@@ -24,6 +24,13 @@ _DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
+_NO_SERVER = (
+    "Failed to reach API",
+    "Found incompatible versions",
+    "Timed out while attempting to connect to ephemeral Prefect API server",
+    "Unable to find an available port",
+)
+
 
 def prepare_environment() -> None:
     """Set what the user has not set; call before Prefect or any heavy package is imported."""
@@ -60,6 +67,19 @@ def in_words(error: BaseException | None) -> str | None:
         where = "a file could not be written or read" if error.filename is None else error.filename
         return f"{where}: {error.strerror}; check --store, --out and the disk, then start again"
     return None
+
+
+def lost_server(error: BaseException) -> str | None:
+    """The sentence for a Prefect server that is not there, None for another error."""
+    said = str(error).partition("\n")[0].rstrip(".")
+    # Told by name, so that an error on the way to an import needs neither package.
+    broken = type(error).__module__.partition(".")[0] in {"httpx", "httpcore"}
+    if not broken and not (isinstance(error, RuntimeError) and said.startswith(_NO_SERVER)):
+        return None
+    return (
+        f"Prefect's server: {said}. Is the one up that PREFECT_API_URL, or Prefect's profile, "
+        "names? Without a name Longtail starts its own. What the run had done by then stands"
+    )
 
 
 class ErrorsInWords(logging.Filter):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import cli, console
@@ -114,14 +115,29 @@ def test_an_error_is_one_line_on_standard_error(monkeypatch, capsys, error, code
     assert (in_words(error) or "interrupted") in said.err
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(console, "run_retrain", raising(ZeroDivisionError("ours")))
-    with pytest.raises(ZeroDivisionError):
-        main(["retrain", "--data", "tickets.csv"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Failed to reach API at http://127.0.0.1:9/api/"),
+        RuntimeError("Found incompatible versions: client: 3.8.8, server: 2.1."),
+        httpx.ConnectError("[Errno 111] Connection refused"),
+    ],
+)
+def test_a_server_that_is_not_there_is_told_in_a_sentence(monkeypatch, capsys, error):
+    monkeypatch.setattr(console, "run_retrain", raising(error))
 
-    monkeypatch.setattr(console, "run_retrain", raising(OSError("raised by a library")))
-    with pytest.raises(OSError, match="raised by a library"):
-        main(["retrain", "--data", "tickets.csv"])
+    assert main(["retrain", "--data", "tickets.csv"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert str(error).rstrip(".") in said
+    assert "PREFECT_API_URL" in said
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
+    for error in (ZeroDivisionError("ours"), OSError("raised by a library"), RuntimeError("ours")):
+        monkeypatch.setattr(console, "run_retrain", raising(error))
+        with pytest.raises(type(error), match=r"ours|library"):
+            main(["retrain", "--data", "tickets.csv"])
 
 
 @pytest.mark.parametrize("code", [cli.EXIT_PROMOTED, cli.EXIT_BLOCKED])
