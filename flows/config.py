@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from longtail.config import (
     DataSettings,
     EncoderSettings,
+    FusionSettings,
     GatePolicy,
     GroupSettings,
     LinearSettings,
@@ -105,6 +106,7 @@ class RetrainConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     loss: Annotated[LossSettings, AfterValidator(_check_loss)] = LossSettings()
     linear: LinearSettings = LinearSettings()
+    fusion: FusionSettings = FusionSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     groups: GroupSettings = GroupSettings()
     gate: GatePolicy = GatePolicy()

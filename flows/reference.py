@@ -76,8 +76,10 @@ def _values(schema: Mapping[str, Any]) -> str:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    if "prefixItems" in schema:
-        return f"list of {len(schema['prefixItems'])}: {_values(schema['prefixItems'][0])}"
+    if schema.get("type") == "array":
+        each = schema.get("prefixItems")
+        length = f"{len(each)}: " if each else ""
+        return f"list of {length}{_values(each[0] if each else schema['items'])}"
     if schema.get("type") == "object":
         return f"keys to {_values(schema['additionalProperties'])}"
     bounds = [f"{sign} {schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]

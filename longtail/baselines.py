@@ -44,7 +44,7 @@ class LinearBaseline:
         self.seed = seed
         self.vectorizer: TfidfVectorizer | None = None
         self.weights = np.zeros((0, 0), dtype=np.float32)
-        self.intercepts = np.zeros(0)
+        self.intercepts = np.zeros(0, dtype=np.float32)
         self.constants = np.zeros(0)
 
     def fit(self, texts: Sequence[str], y: sp.csr_array, known: Any = None) -> LinearBaseline:
@@ -62,7 +62,8 @@ class LinearBaseline:
         columns = sp.csc_array(y)
         labels = y.shape[1]
         self.weights = np.zeros((labels, features.shape[1]), dtype=np.float32)
-        self.intercepts, self.constants = np.zeros(labels), np.full(labels, np.nan)
+        self.intercepts = np.zeros(labels, dtype=np.float32)
+        self.constants = np.full(labels, np.nan)
         # One after another: liblinear keeps one random state per process, so in threads the
         # result would depend on their timing.
         for label in range(labels):
@@ -76,6 +77,21 @@ class LinearBaseline:
             self.intercepts[label] = float(np.ravel(estimator.intercept_)[0])
         return self
 
+    def decisions(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Decision values d, float32 (n, L): above 0 where a label's classifier says yes.
+
+        A label that no training text had, or that all of them had, has 0: no opinion.
+
+        Raises:
+            RuntimeError: not fitted.
+        """
+        if self.vectorizer is None:
+            raise RuntimeError("fit() comes first")
+        features = self.vectorizer.transform(texts).astype(np.float32)
+        result: NDArray[np.float32] = features @ self.weights.T
+        result += self.intercepts
+        return result
+
     def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Scores in (0, 1), shape (n, L).
 
@@ -84,12 +100,9 @@ class LinearBaseline:
         Raises:
             RuntimeError: not fitted.
         """
-        if self.vectorizer is None:
-            raise RuntimeError("fit() comes first")
-        features = self.vectorizer.transform(texts).astype(np.float32)
-        decision = np.asarray(features @ self.weights.T, dtype=np.float64) + self.intercepts
         slope = _SVM_SLOPE if self.settings.estimator == "svm" else 1.0
-        scores = 1.0 / (1.0 + np.exp(-np.clip(slope * decision, -60.0, 60.0)))
+        decisions = self.decisions(texts).astype(np.float64)
+        scores = 1.0 / (1.0 + np.exp(-np.clip(slope * decisions, -60.0, 60.0)))
         learnt = np.isnan(self.constants)
         result: NDArray[np.float32] = np.where(learnt, scores, self.constants).astype(np.float32)
         return result

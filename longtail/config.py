@@ -160,6 +160,19 @@ class LinearSettings(Settings):
     ngram_max: int = Field(2, ge=1, le=3)
 
 
+class FusionSettings(Settings):
+    """Late fusion: the encoder's logit plus a weight times the linear arm's decision value."""
+
+    linear: bool = Field(
+        True, description="Fuse both encoder arms with the linear arm; false: neither."
+    )
+    weights: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = Field(
+        (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
+        description="Weights that each arm chooses from by its validation micro-F1; 0, not "
+        "fused, is always one of them.",
+    )
+
+
 class ThresholdSettings(Settings):
     """How probabilities become labels; one policy for all arms, fitted on validation only."""
 
