@@ -5,7 +5,7 @@ The flow's form, the YAML profiles and the command line are all made of these mo
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,8 +13,12 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 SplitName = Literal["train", "validation", "test"]
 Group = Literal["HEAD", "MEDIUM", "TAIL"]
 GROUPS: tuple[Group, ...] = ("HEAD", "MEDIUM", "TAIL")
-LOSS_NAMES = ("bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db")
-LossName = Literal["bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db"]
+ThresholdPolicy = Literal["global", "grid", "group", "group_joint"]
+LossName = Literal[
+    "bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db",
+    "asl", "zlpr", "la", "two-way",
+]  # fmt: skip
+LOSS_NAMES: tuple[LossName, ...] = get_args(LossName)
 
 
 class Settings(BaseModel):
@@ -176,7 +180,7 @@ class FusionSettings(Settings):
 class ThresholdSettings(Settings):
     """How probabilities become labels; one policy for all arms, fitted on validation only."""
 
-    policy: Literal["global", "grid", "group", "group_joint"] = Field(
+    policy: ThresholdPolicy = Field(
         "group",
         description="global: the exact optimum of micro-F1; grid: the article's 0.05…0.64; group: "
         "each label group at the optimum of its own F1; group_joint: group cuts that together "

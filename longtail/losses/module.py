@@ -10,17 +10,17 @@ step, because the parts hold different numbers of known cells. So take
 for every micro-batch and divide ``total`` by the ``cells`` of *all* micro-batches of the optimiser
 step, over all processes. ``loss.mean`` does it for a step of one micro-batch on one process.
 
-One term is not a sum over texts: ``weight_norm="by_batch"`` divides by the largest weight of the
-tensor it is given, so with it a step cut into micro-batches is another loss than the whole step.
+Two terms are no sum over texts: ``weight_norm="by_batch"`` divides by the largest weight of the
+tensor it is given, and ``form="two_way"`` compares its texts with each other. With them a step cut
+into micro-batches is another loss than the whole step.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
-from longtail.losses import terms
+from longtail.losses import forms, terms
 from longtail.losses.spec import LossSpec
 
 
@@ -95,7 +95,19 @@ class MultiLabelLoss(nn.Module):
         Raises:
             ValueError: the shapes do not fit.
         """
-        return self._per_cell(logits, targets, known).sum() * self.spec.loss_weight
+        self._check_shapes(logits, targets, known)
+        z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        positive = targets > 0.5
+        if known is not None:
+            known = known.bool()
+            positive = positive & known
+            # Before any arithmetic: a NaN there would reach the gradient through 0 · NaN.
+            z = torch.where(known, z, 0.0)
+        if self.spec.form == "pointwise":
+            total = self._per_cell(z, positive, known).sum()
+        else:
+            total = self._compared(z + self.bias.to(z.dtype), positive, known)
+        return total * self.spec.loss_weight
 
     def sum(self, logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
         """The same as calling the module, under the name that says what it is."""
@@ -116,23 +128,30 @@ class MultiLabelLoss(nn.Module):
         """The terms, for ``print``."""
         return f"labels={len(self.support)}, {self.spec}"
 
-    def _per_cell(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
+    def _compared(self, z: Tensor, positive: Tensor, known: Tensor | None) -> Tensor:
+        """Sum of a form in which cells compete, shape ()."""
+        negative = ~positive if known is None else known & ~positive
+        if self.spec.form == "zlpr":
+            return forms.zlpr(z, positive, negative)
+        return forms.two_way(z, positive, negative, self.spec.two_way_temperature)
+
+    def _per_cell(self, z: Tensor, positive: Tensor, known: Tensor | None) -> Tensor:
         """The loss of every cell, (B, L), 0 where unknown."""
-        self._check_shapes(logits, targets, known)
         spec = self.spec
-        z = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        positive = targets > 0.5
-        if known is not None:
-            known = known.bool()
-            positive = positive & known
-            # Before any arithmetic: a NaN there would reach the gradient through 0 · NaN.
-            z = torch.where(known, z, 0.0)
         margin = terms.truth_margin(z, positive, self.bias.to(z.dtype), spec.neg_scale)
-        log_likelihood = logsigmoid(margin)
+        log_likelihood = terms.log_likelihood(margin, positive, spec.negative_shift)
         if spec.focal:
-            log_likelihood = log_likelihood * terms.focal_factor(margin, spec.focal_gamma)
+            log_likelihood = log_likelihood * self._focal_factor(margin, positive)
         cell = log_likelihood * -self._scale(z, positive, known)
         return cell if known is None else torch.where(known, cell, 0.0)
+
+    def _focal_factor(self, margin: Tensor, positive: Tensor) -> Tensor:
+        spec = self.spec
+        of_negatives = spec.focal_gamma_negatives
+        gamma: float | Tensor = spec.focal_gamma
+        if of_negatives is not None and of_negatives != gamma:
+            gamma = terms.by_truth(positive, spec.focal_gamma, of_negatives, like=margin)
+        return terms.focal_factor(margin, positive, gamma, spec.negative_shift)
 
     def _scale(self, z: Tensor, positive: Tensor, known: Tensor | None) -> float | Tensor:
         """What a cell is multiplied by and no gradient flows through: α_t, 1/λ and the weight."""

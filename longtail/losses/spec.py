@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from longtail.config import LossName, LossSettings
 from longtail.errors import ConfigError
 
+Form = Literal["pointwise", "zlpr", "two_way"]
 Reweighting = Literal["none", "inverse", "sqrt_inverse", "class_balanced", "rebalance"]
 ClassBalanceMode = Literal["by_class", "average_n", "average_w", "min_n"]
 WeightNorm = Literal["none", "by_instance", "by_batch"]
@@ -19,6 +20,7 @@ DivideNegatives = Literal["always", "when_weighted"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+_OTHER_FORMS_TAKE = frozenset({"form", "init_bias", "two_way_temperature", "loss_weight"})
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -29,9 +31,17 @@ class LossSpec:
     positives of a label and N the texts of the training set, σ the logistic function.
 
     Attributes:
+        form: how cells become a loss. ``pointwise``: each cell pays for itself, a form of
+            cross-entropy; ``zlpr``: the cells of a text compete (Su et al., 2022); ``two_way``:
+            those of a text and those of a label do (Kobayashi, CVPR 2023). The last two take
+            ``init_bias`` and ``loss_weight``, and no other term.
         focal: multiply by the focal factor α_t (1 − p_t)^γ (Lin et al., ICCV 2017, eq. 5).
         focal_alpha: α of positives; negatives have 1 − α.
         focal_gamma: γ; 0 leaves only α_t.
+        focal_gamma_negatives: γ of negatives; None: that of positives. Asymmetric loss, Ridnik et
+            al. (ICCV 2021), eq. 4.
+        negative_shift: m, by which the probability of a negative is lowered, never below 0; one
+            that is low enough pays nothing (Ridnik et al., eq. 5).
         reweighting: the weight of a cell. ``inverse``: N/n; ``sqrt_inverse``: √(N/n);
             ``class_balanced``: (1 − β)/(1 − β^n) (Cui et al., CVPR 2019);
             ``rebalance``: α + σ(β(r − μ)) (Wu et al., ECCV 2020).
@@ -47,12 +57,16 @@ class LossSpec:
         divide_negatives: ``always`` follows the equation; ``when_weighted`` divides only where
             ``reweighting`` is not ``none``, as the published code does.
         weight_norm: divide the weights by the largest of the text or of the batch.
+        two_way_temperature: T of the positives; above 1, more than the worst of them count.
         loss_weight: multiplies the whole loss.
     """
 
+    form: Form = "pointwise"
     focal: bool = False
     focal_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     focal_gamma: NotNegative = 2.0
+    focal_gamma_negatives: NotNegative | None = None
+    negative_shift: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     reweighting: Reweighting = "none"
     rebalance_alpha: NotNegative = 0.1
     rebalance_beta: Positive = 10.0
@@ -63,7 +77,20 @@ class LossSpec:
     neg_scale: Positive = 1.0
     divide_negatives: DivideNegatives = "always"
     weight_norm: WeightNorm = "none"
+    two_way_temperature: Positive = 4.0
     loss_weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _only_terms_of_the_form(self) -> LossSpec:
+        if self.form != "pointwise":
+            for field in dataclasses.fields(self):
+                changed = getattr(self, field.name) != field.default
+                if changed and field.name not in _OTHER_FORMS_TAKE:
+                    raise ValueError(
+                        f"{field.name} is no term of the form {self.form!r}; that takes "
+                        "init_bias and loss_weight"
+                    )
+        return self
 
     @property
     def negatives_divided(self) -> bool:
@@ -86,8 +113,20 @@ PRESETS: dict[LossName, LossSpec] = {
         loss_weight=10.0,
     ),
     "db": LossSpec(focal=True, reweighting="rebalance", init_bias=0.05, neg_scale=2.0),
+    # There is no α in the asymmetric loss: 2 undoes the two halves.
+    "asl": LossSpec(
+        focal=True,
+        focal_gamma=1.0,
+        focal_gamma_negatives=4.0,
+        negative_shift=0.05,
+        loss_weight=2.0,
+    ),
+    "zlpr": LossSpec(form="zlpr"),
+    # Logit adjustment adds τ times the prior's log-odds, which is the bias with κ = τ.
+    "la": LossSpec(init_bias=1.0),
+    "two-way": LossSpec(form="two_way"),
 }
-"""Named losses of Huang et al. (EMNLP 2021), with their hyper-parameters."""
+"""Named losses with their hyper-parameters: those of Huang et al. (EMNLP 2021), and four others."""
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(LossSpec))
 _IN_USE: dict[str, tuple[str, Callable[[LossSpec], bool]]] = {
@@ -98,6 +137,7 @@ _IN_USE: dict[str, tuple[str, Callable[[LossSpec], bool]]] = {
         lambda spec: spec.reweighting == "class_balanced",
     ),
     "divide_negatives": ("a neg_scale other than 1", lambda spec: spec.neg_scale != 1.0),
+    "two_way_temperature": ("form='two_way'", lambda spec: spec.form == "two_way"),
     "weight_norm": ("a reweighting other than 'none'", lambda spec: spec.reweighting != "none"),
 }
 
@@ -230,7 +270,9 @@ def _checked(fields: Mapping[str, Any], what: str) -> LossSpec:
         return LossSpec(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
+        if not first["loc"]:  # ours: terms that do not go together
+            raise ConfigError(f"{what} {first['msg'].removeprefix('Value error, ')}") from error
+        name = str(first["loc"][0])
         raise ConfigError(
             f"{what} {name}={fields.get(name)!r}: {_expected(first['msg'])}"
         ) from error

@@ -39,12 +39,28 @@ def truth_margin(logits: Tensor, positive: Tensor, bias: Tensor, neg_scale: floa
     return (logits + bias) * by_truth(positive, 1.0, -neg_scale, like=logits)
 
 
-def focal_factor(margin: Tensor, gamma: float) -> Tensor:
-    """(1 − p_t)^γ with p_t = σ(margin), Lin et al. (ICCV 2017), eq. 4.
+def log_likelihood(margin: Tensor, positive: Tensor, shift: float) -> Tensor:
+    """Logarithm of p_t, which is σ(margin), and min(σ(margin) + shift, 1) for negatives.
 
-    Taken as exp(γ ln σ(−margin)): the power itself has an infinite slope at p_t = 1 for γ < 1.
+    The probability shift of Ridnik et al. (ICCV 2021), eq. 5: 1 − max(p − m, 0) of a negative.
     """
-    return torch.exp(logsigmoid(-margin) * gamma)
+    plain = logsigmoid(margin)
+    if shift == 0.0:
+        return plain
+    return torch.where(positive, plain, (torch.sigmoid(margin) + shift).clamp(max=1.0).log())
+
+
+def focal_factor(margin: Tensor, positive: Tensor, gamma: float | Tensor, shift: float) -> Tensor:
+    """(1 − p_t)^γ, Lin et al. (ICCV 2017), eq. 4; p_t as in :func:`log_likelihood`.
+
+    Taken as exp(γ ln(1 − p_t)): the power itself has an infinite slope at p_t = 1 for γ < 1.
+    """
+    log_miss = logsigmoid(-margin)
+    if shift > 0.0:
+        smallest = torch.finfo(margin.dtype).tiny
+        shifted = (torch.sigmoid(-margin) - shift).clamp(min=smallest).log()
+        log_miss = torch.where(positive, log_miss, shifted)
+    return torch.exp(log_miss * gamma)
 
 
 def rebalance_weight(

@@ -17,6 +17,10 @@ LOSSES = {
     "db-0focal": "distribution-balanced loss without focal",
     "cb-ntr": "class-balanced, negative-tolerant loss",
     "db": "distribution-balanced loss",
+    "asl": "asymmetric loss",
+    "zlpr": "zero-bounded log-sum-exp loss",
+    "la": "logit-adjusted cross-entropy",
+    "two-way": "two-way loss",
 }
 _ARMS = {
     "linear": "Linear",
