@@ -81,7 +81,8 @@ def _values(schema: Mapping[str, Any]) -> str:
         length = f"{len(each)}: " if each else ""
         return f"list of {length}{_values(each[0] if each else schema['items'])}"
     if schema.get("type") == "object":
-        return f"keys to {_values(schema['additionalProperties'])}"
+        below = schema["additionalProperties"]
+        return "keys to values" if below is True else f"keys to {_values(below)}"
     bounds = [f"{sign} {schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]
     return " ".join([_TYPES[schema["type"]], ", ".join(bounds)]).strip()
 

@@ -5,7 +5,7 @@ The flow's form, the YAML profiles and the command line are all made of these mo
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -120,12 +120,47 @@ class EncoderSettings(Settings):
 
 
 class LossSettings(Settings):
-    """A loss preset and what is changed of it (docs/reference/losses.md)."""
+    """A preset and what is changed of it, or the article's own arguments instead.
 
-    name: LossName = "db"
+    See docs/reference/losses.md.
+    """
+
+    name: Literal[LossName, "article"] = Field(
+        "db", description="A preset; article where the arguments below take its place."
+    )
     options: dict[str, float | bool | str | None] = Field(
         default_factory=dict, description="Fields of longtail.losses.LossSpec to override."
     )
+    article: dict[str, Any] | None = Field(
+        None,
+        description="The constructor arguments of the article's loss: focal, map_param, CB_loss, "
+        "logit_reg, reweight_func, weight_norm, partial, loss_weight, reduction.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_the_article(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("article") is not None:
+            return {"name": "article"} | given
+        return given
+
+    @model_validator(mode="after")
+    def _one_description(self) -> LossSettings:
+        if self.article is None and self.name == "article":
+            raise ValueError(
+                "loss.name is article, but loss.article is empty: put the constructor arguments "
+                "there, or name a preset"
+            )
+        if self.article is not None and self.name != "article":
+            raise ValueError(
+                f"loss.name={self.name} and loss.article describe two losses: leave one out"
+            )
+        if self.article is not None and self.options:
+            raise ValueError(
+                f"loss.options ({', '.join(self.options)}) change a preset; beside loss.article "
+                "put the arguments into it"
+            )
+        return self
 
 
 class TrainingSettings(Settings):

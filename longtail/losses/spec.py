@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -143,7 +143,7 @@ _IN_USE: dict[str, tuple[str, Callable[[LossSpec], bool]]] = {
 
 
 def resolve_spec(settings: LossSettings | LossSpec) -> LossSpec:
-    """The preset that the settings name, with their options laid over it.
+    """The preset that the settings name with their options, or the article's arguments.
 
     Raises:
         ConfigError: an option that does not exist, a value it cannot have, or an option that
@@ -151,13 +151,16 @@ def resolve_spec(settings: LossSettings | LossSpec) -> LossSpec:
     """
     if isinstance(settings, LossSpec):
         return settings
+    if settings.article is not None:
+        return from_article_config(settings.article)
+    preset = PRESETS[cast("LossName", settings.name)]
     options = settings.options
     unknown = sorted(set(options) - set(_FIELDS))
     if unknown:
         raise ConfigError(
             f"loss option {unknown[0]!r} does not exist; the options are {', '.join(_FIELDS)}"
         )
-    spec = _checked({**dataclasses.asdict(PRESETS[settings.name]), **options}, "loss option")
+    spec = _checked({**dataclasses.asdict(preset), **options}, "loss option")
     _refuse_without_effect(settings.name, options, spec)
     return spec
 

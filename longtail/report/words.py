@@ -21,6 +21,7 @@ LOSSES = {
     "zlpr": "zero-bounded log-sum-exp loss",
     "la": "logit-adjusted cross-entropy",
     "two-way": "two-way loss",
+    "article": "loss of the article's arguments",
 }
 _ARMS = {
     "linear": "Linear",
