@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable
-from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from longtail import storage
-from longtail.plots import Figure, inline, standalone
-from longtail.plots.theme import DARK, FIGURE_CSS, FONT, LIGHT, variables
+from longtail.plots import Figure, standalone
 from longtail.report import (
     account,
     arms,
@@ -29,6 +21,7 @@ from longtail.report import (
     words,
 )
 from longtail.report.files import RunFiles, load_run, part
+from longtail.report.page import page
 
 REPORT = "report.html"
 
@@ -72,24 +65,7 @@ def _figures(run: RunFiles) -> dict[str, Figure]:
 
 
 def _page(run: RunFiles, figures: dict[str, Figure]) -> str:
-    script = _resource("table.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("longtail.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["panel"] = lambda drawn: Markup(inline(drawn))  # noqa: S704 - escaped there
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        figures=figures,
-        script=Markup(script),  # noqa: S704 - a file of this package
-        script_hash=digest,
-        css=Markup(_style()),  # noqa: S704 - a file of this package
-        **_sections(run),
-    )
+    return page("report.html.j2", run=run, figures=figures, **_sections(run))
 
 
 def _sections(run: RunFiles) -> dict[str, Any]:
@@ -125,19 +101,5 @@ def _sections(run: RunFiles) -> dict[str, Any]:
         "configuration": reproduce.configuration(run),
         "fingerprints": reproduce.fingerprints(run),
         "versions": reproduce.versions(),
-        "integer": partial(words.integer),
         "test": part(run.metrics, "test"),
     }
-
-
-def _style() -> str:
-    light, dark = variables(LIGHT), variables(DARK)
-    return (
-        f":root{{color-scheme:light dark;{light}--font:{FONT}}}\n"
-        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-        f"{FIGURE_CSS}{_resource('style.css')}"
-    )
-
-
-def _resource(name: str) -> str:
-    return resources.files("longtail.report").joinpath(name).read_text(encoding="utf-8")
