@@ -1,7 +1,10 @@
 """A bundle: a directory that plain transformers can load, and what Longtail knows beside it.
 
+Where the encoder is fused with a linear arm, plain transformers gives the encoder alone.
+
     config.json model.safetensors tokenizer.json tokenizer_config.json   transformers' own
     longtail.json         thresholds, label groups, loss, fingerprints, versions
+    linear/               the linear arm, where the encoder is fused with one
     training_ids.parquet  hashes of the training ids and texts, to find leaks later
     README.md             the model card
     manifest.json         every file with its SHA-256, written last
@@ -26,6 +29,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import longtail
 from longtail import storage
+from longtail.baselines import LinearBaseline
 from longtail.config import Group
 from longtail.encoder import WEIGHTS, quiet_transformers
 from longtail.errors import StoreError
@@ -34,6 +38,7 @@ from longtail.model_card import render_card
 INFO = "longtail.json"
 TRAINING_IDS = "training_ids.parquet"
 CARD = "README.md"
+LINEAR = "linear"
 _FORMAT = 1
 
 
@@ -63,6 +68,12 @@ class BundleInfo(BaseModel):
     train_support: tuple[int, ...]
     max_length: int = Field(ge=1, description="Tokens per text; longer texts are cut.")
     frozen_layers: int = Field(-1, description="Encoder layers that training left alone.")
+    fusion_weight: float | None = Field(
+        None,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Of the decision values of the linear arm in linear/; None: not fused.",
+    )
     loss: str
     data_fingerprint: str
     encoder_fingerprint: str
@@ -102,12 +113,14 @@ class Bundle:
         model: the classifier, float32, eval mode.
         tokenizer: cuts at the saved maximum when it is asked to truncate.
         info: what ``longtail.json`` says.
+        linear: the linear arm that it is fused with, by ``info.fusion_weight``, if it is.
     """
 
     path: Path
     model: Any
     tokenizer: Any
     info: BundleInfo
+    linear: LinearBaseline | None = None
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
@@ -122,6 +135,7 @@ def write_bundle(
     info: BundleInfo,
     training: TrainingIds,
     *,
+    linear: LinearBaseline | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a whole bundle; it appears under its name when it is complete, or not at all.
@@ -132,8 +146,11 @@ def write_bundle(
         tokenizer: the encoder's; its copy in the bundle gets ``model_max_length``.
         info: labels, thresholds and where everything comes from.
         training: hashes of the training ids and texts.
+        linear: the linear arm to fuse with; exactly where ``info.fusion_weight`` is given.
         metrics: for the model card: overall metrics by name.
     """
+    if (linear is None) != (info.fusion_weight is None):
+        raise ValueError("a linear arm and a fusion weight go together")
     names = tuple(model.config.id2label[column] for column in range(model.config.num_labels))
     if names != info.labels:
         raise ValueError("the labels of the bundle and of the model differ")
@@ -146,6 +163,8 @@ def write_bundle(
         ids = {"id": pa.array(training.ids, pa.uint64()),
                "text": pa.array(training.texts, pa.uint64())}  # fmt: skip
         storage.write_parquet(staging / TRAINING_IDS, pa.table(ids))
+        if linear is not None:
+            linear.save(staging / LINEAR)
         _write_info(staging, info, metrics)
     return Path(directory)
 
@@ -194,7 +213,7 @@ def load_bundle(directory: str | Path) -> Bundle:
             tokenizer = AutoTokenizer.from_pretrained(root, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise StoreError(f"{root}: transformers cannot load the bundle ({error})") from error
-    return Bundle(root, model.float().eval(), tokenizer, info)
+    return Bundle(root, model.float().eval(), tokenizer, info, _load_linear(root, info))
 
 
 def read_info(directory: str | Path) -> BundleInfo:
@@ -220,6 +239,18 @@ def read_training_ids(directory: str | Path) -> TrainingIds:
     """Hashes of the ids and texts that the bundle's model was trained on."""
     table = storage.read_parquet(Path(directory) / TRAINING_IDS)
     return TrainingIds(table["id"].to_numpy(), table["text"].to_numpy())
+
+
+def _load_linear(root: Path, info: BundleInfo) -> LinearBaseline | None:
+    if info.fusion_weight is None:
+        return None
+    linear = LinearBaseline.load(root / LINEAR)
+    if len(linear.intercepts) != len(info.labels):
+        raise StoreError(
+            f"{root / LINEAR}: decides {len(linear.intercepts)} labels, the bundle has "
+            f"{len(info.labels)}"
+        )
+    return linear
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path, max_length: int) -> None:

@@ -31,12 +31,14 @@ class Fusion:
         validation_micro_f1: with this weight, at its own best global threshold, hence optimistic.
         alone_micro_f1: the same of the encoder alone.
         curve: (weight, validation micro-F1) of every weight tried, ascending.
+        threshold: the cut of ``validation_micro_f1``.
     """
 
     weight: float
     validation_micro_f1: float
     alone_micro_f1: float
     curve: tuple[tuple[float, float], ...]
+    threshold: float
 
 
 def fuse_logits(
@@ -107,12 +109,13 @@ def fit_fusion(
         ValueError: the shapes do not fit.
     """
     logits: Any = None
-    curve = []
+    tried = []
     for weight in sorted({0.0, *settings.weights}):
         fused = probabilities
         if weight > 0.0:
             logits = logits_of(probabilities) if logits is None else logits
             fused = fuse_logits(logits, decisions, weight)
-        curve.append((weight, best_global_threshold(y, fused, known)[1]))
-    weight, best = max(curve, key=lambda point: (point[1], -point[0]))
-    return Fusion(weight, best, alone_micro_f1=curve[0][1], curve=tuple(curve))
+        tried.append((weight, *best_global_threshold(y, fused, known)))
+    weight, threshold, best = max(tried, key=lambda found: (found[2], -found[0]))
+    curve = tuple((weight, micro_f1) for weight, _, micro_f1 in tried)
+    return Fusion(weight, best, alone_micro_f1=curve[0][1], curve=curve, threshold=threshold)

@@ -31,7 +31,10 @@ def render_card(info: BundleInfo, metrics: Mapping[str, Any] | None, *, weights_
         metrics: overall test metrics by name; None where the model was not evaluated yet.
         weights_bytes: size of ``model.safetensors``.
     """
-    return _FRONT + _BODY.format(
+    fused = info.fusion_weight is not None
+    return _FRONT.format(library="longtail" if fused else "transformers") + _BODY.format(
+        use=_use(info),
+        reads="; the linear model reads all of it" if fused else "",
         loss=info.loss,
         labels=len(info.labels),
         groups=_groups(info),
@@ -45,8 +48,13 @@ def render_card(info: BundleInfo, metrics: Mapping[str, Any] | None, *, weights_
         megabytes=weights_bytes / 1e6,
         created=info.created_at.isoformat(timespec="seconds"),
         versions=", ".join(f"{name} {version}" for name, version in info.versions.items()),
-        example=json.dumps(info.labels[0], ensure_ascii=False),
     )
+
+
+def _use(info: BundleInfo) -> str:
+    if info.fusion_weight is not None:
+        return _USE_FUSED.format(weight=info.fusion_weight)
+    return _USE.format(example=json.dumps(info.labels[0], ensure_ascii=False))
 
 
 def _groups(info: BundleInfo) -> str:
@@ -76,7 +84,7 @@ def _frozen(info: BundleInfo) -> str:
 
 
 _FRONT = """---
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-classification
 tags:
 - multi-label
@@ -84,6 +92,39 @@ tags:
 - longtail
 ---
 """
+
+_USE = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="PATH", top_k=None, truncation=True)
+classify(["a text"])  # per text one probability for each label, such as {example}
+```
+
+Leave `truncation=True` in: without it the pipeline does not cut long texts, and gives other
+probabilities for them than those that were evaluated."""
+
+_USE_FUSED = """**This model must be served by Longtail.** A label's probability is
+σ(z + {weight:g} · d), where z is the encoder's logit and d the decision value of the linear model
+over TF-IDF in `linear/`. Plain transformers loads the encoder alone and gives other probabilities,
+for which neither the thresholds nor the metrics below hold.
+
+From the model store that it was promoted in:
+
+```
+longtail predict --data TEXTS.csv --store STORE
+```
+
+From this directory:
+
+```python
+from longtail.bundle import load_bundle
+from longtail.scoring import score_bundle
+from longtail.thresholds import decide
+
+bundle = load_bundle("PATH")
+probabilities = score_bundle(bundle, ["a text"])  # one row per text, columns: bundle.info.labels
+given = decide(probabilities, bundle.thresholds)
+```"""
 
 _BODY = """
 # Multi-label text classifier
@@ -93,19 +134,11 @@ loss `{loss}`.
 
 ## Use
 
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="PATH", top_k=None, truncation=True)
-classify(["a text"])  # per text one probability for each label, such as {example}
-```
-
-Leave `truncation=True` in: without it the pipeline does not cut long texts, and gives other
-probabilities for them than those that were evaluated.
+{use}
 
 A label is given where its probability is above its own threshold; the thresholds (policy
-`{policy}`, fitted on validation) are in `longtail.json`. Texts are cut at {max_length} tokens, as
-they were in training.
+`{policy}`, fitted on validation) are in `longtail.json`. The encoder reads the first {max_length}
+tokens of a text, as in training{reads}.
 
 ## Labels
 
@@ -124,7 +157,7 @@ they were in training.
 
 ## Contract
 
-Input: one text, UTF-8, any length (cut as above). Output: {labels} independent probabilities in
+Input: one text, UTF-8, any length (read as above). Output: {labels} independent probabilities in
 [0, 1]; they do not add up to 1, and they are scores to be cut at the thresholds, not calibrated
 frequencies.
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from longtail.activations import TOKENS_PER_BATCH, ActivationCache, cache_key
 from longtail.batching import Source, length_batches, tokenise
 from longtail.freezing import PartlyFrozen, Whole, split
+from longtail.fusion import fuse_logits
 from longtail.workers import side_by_side
+
+if TYPE_CHECKING:
+    from longtail.bundle import Bundle
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,24 @@ def score(
     Returns:
         Shape (n, L), in [0, 1], rows in the texts' order, columns in that of ``id2label``.
     """
+    found = score_logits(
+        model, tokenizer, texts, max_length=max_length, cache=cache, frozen_layers=frozen_layers,
+        progress=progress,
+    )  # fmt: skip
+    return _sigmoid(found)
+
+
+def score_logits(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    cache: ActivationCache | None = None,
+    frozen_layers: int = -1,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Logits of a classifier in float32, (n, L); see :func:`score`."""
     labels = int(model.config.num_labels)
     if not len(texts):
         return np.zeros((0, labels), dtype=np.float32)
@@ -65,7 +87,7 @@ def score(
         cached = cache.get(parts.lower, tokens, key=key, dtype="float32")
         if cached is not None:
             module, source = PartlyFrozen(parts), cached
-    return probabilities(module, source, labels, progress=progress)
+    return logits(module, source, labels, progress=progress)
 
 
 def probabilities(
@@ -76,7 +98,20 @@ def probabilities(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Probabilities (n, labels) of a wrapped classifier, without autocast, in the rows' order.
+    """Probabilities (n, labels) of a wrapped classifier; see :func:`logits`."""
+    found = logits(module, source, labels, tokens_per_batch=tokens_per_batch, progress=progress)
+    return _sigmoid(found)
+
+
+def logits(
+    module: PartlyFrozen | Whole,
+    source: Source,
+    labels: int,
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Logits (n, labels) of a wrapped classifier, without autocast, in the rows' order.
 
     The module is left in the mode it was in.
     """
@@ -87,7 +122,7 @@ def probabilities(
     result = np.empty((len(rows), labels), dtype=np.float32)
     done, logged = 0, time.monotonic()
     batches = length_batches(source.lengths, rows, tokens_per_batch)
-    compute = partial(_probabilities, module, source, device)
+    compute = partial(_logits, module, source, device)
     for batch, values in side_by_side(compute, batches, device=device):
         result[batch] = values
         done += len(batch)
@@ -101,26 +136,47 @@ def probabilities(
 
 
 @torch.inference_mode()
-def _probabilities(
+def _logits(
     module: PartlyFrozen | Whole, source: Source, device: torch.device, rows: Sequence[int]
 ) -> NDArray[np.float32]:
     inputs = {name: tensor.to(device) for name, tensor in source.batch(rows).items()}
-    values: NDArray[np.float32] = torch.sigmoid(module(**inputs).float()).cpu().numpy()
+    values: NDArray[np.float32] = module(**inputs).float().cpu().numpy()
+    return values
+
+
+def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    torch.sigmoid_(torch.from_numpy(values))
     return values
 
 
 def score_bundle(
-    directory: str | Path,
+    bundle: str | Path | Bundle,
     texts: Sequence[str],
     *,
     cache: ActivationCache | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Probabilities of a saved bundle; see :func:`score`."""
-    from longtail.bundle import load_bundle
+    """Probabilities of a bundle as it serves: fused with its linear arm where it has one.
 
-    bundle = load_bundle(directory)
-    return score(
-        bundle.model, bundle.tokenizer, texts, max_length=bundle.info.max_length,
-        cache=cache, frozen_layers=bundle.info.frozen_layers, progress=progress,
+    Args:
+        bundle: its directory, or what :func:`longtail.bundle.load_bundle` gave.
+        texts: n texts.
+        cache: see :func:`score`.
+        progress: see :func:`score`.
+
+    Returns:
+        float32 (n, L), in [0, 1], columns in the order of the bundle's labels.
+
+    Raises:
+        StoreError: the bundle is unfinished, damaged, or of another format.
+    """
+    from longtail.bundle import Bundle, load_bundle
+
+    loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    found = score_logits(
+        loaded.model, loaded.tokenizer, texts, max_length=loaded.info.max_length,
+        cache=cache, frozen_layers=loaded.info.frozen_layers, progress=progress,
     )  # fmt: skip
+    if loaded.linear is None or loaded.info.fusion_weight is None:
+        return _sigmoid(found)
+    return fuse_logits(found, loaded.linear.decisions(texts), loaded.info.fusion_weight)

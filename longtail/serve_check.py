@@ -1,4 +1,7 @@
-"""Does a bundle give, in a fresh process and by transformers alone, what was evaluated?
+"""Does a bundle give, in a fresh process, what was evaluated?
+
+By transformers' pipeline alone; a bundle that is fused with a linear arm, by Longtail's own
+scoring, which alone can serve it.
 
     python -m longtail.serve_check BUNDLE TEXTS.parquet EXPECTED.parquet --tolerance 1e-4
 
@@ -15,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 _TIMEOUT = 600.0
+BY_TRANSFORMERS = "transformers.pipeline"
+BY_LONGTAIL = "longtail.scoring.score_bundle"
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,15 @@ class ServeCheck:
         largest_difference: of a probability; None where none could be compared.
         n: texts that were scored.
         detail: why it failed, empty where it passed.
+        by: what scored the texts, :data:`BY_TRANSFORMERS` or :data:`BY_LONGTAIL`; empty where
+            nothing did.
     """
 
     passed: bool
     largest_difference: float | None
     n: int
     detail: str = ""
+    by: str = ""
 
 
 def run_serve_check(
@@ -102,22 +110,27 @@ def run_serve_check(
 
 
 def check(bundle: Path, texts: Path, expected: Path, tolerance: float) -> ServeCheck:
-    """The check itself, in this process: transformers' pipeline alone against the expectation.
+    """The check itself, in this process: what serves the bundle against the expectation.
 
     Raises:
         StoreError: the bundle is damaged, or the files do not fit each other.
     """
+    from longtail.bundle import read_info
+
     storage.verify_directory(bundle)
+    fused = read_info(bundle).fusion_weight is not None
+    by = BY_LONGTAIL if fused else BY_TRANSFORMERS
     rows = storage.read_parquet(texts, columns=["text"])["text"].to_pylist()
     wanted = read_predictions(expected)
     if not rows or len(rows) != len(wanted.ids):
         raise StoreError(f"{texts}: {len(rows)} texts, {expected}: {len(wanted.ids)} rows")
-    found = pipeline_probabilities(bundle, rows, wanted.labels)
+    score = longtail_probabilities if fused else pipeline_probabilities
+    found = score(bundle, rows, wanted.labels)
     difference = float(np.abs(found - wanted.probabilities).max())
     # A NaN compares false with everything: it must not pass.
     passed = bool(difference <= tolerance)
-    detail = "" if passed else f"a probability differs by {difference:.3g}, over {tolerance:g}"
-    return ServeCheck(passed, difference, len(rows), detail)
+    detail = f"by {by}, a probability differs by {difference:.3g}, over {tolerance:g}"
+    return ServeCheck(passed, difference, len(rows), "" if passed else detail, by)
 
 
 def pipeline_probabilities(
@@ -142,6 +155,24 @@ def pipeline_probabilities(
         for name, value in scores.items():
             result[row, columns[name]] = value
     return result
+
+
+def longtail_probabilities(
+    bundle: str | Path, texts: Sequence[str], labels: Sequence[str]
+) -> NDArray[np.float32]:
+    """Probabilities (n, L) of a bundle as Longtail serves it, columns as in ``labels``.
+
+    Raises:
+        StoreError: the bundle is damaged, or its labels are others.
+    """
+    from longtail.bundle import load_bundle
+    from longtail.scoring import score_bundle
+
+    loaded = load_bundle(bundle)
+    if set(loaded.info.labels) != set(labels):
+        raise StoreError(f"{bundle}: gives other labels than expected")
+    columns = [loaded.info.labels.index(name) for name in labels]
+    return score_bundle(loaded, texts)[:, columns]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,7 +201,7 @@ def _read_answer(done: subprocess.CompletedProcess[str]) -> ServeCheck:
         detail = f"the fresh process ended with status {done.returncode}: {last}"
         return ServeCheck(passed=False, largest_difference=None, n=0, detail=detail)
     passed = answer.passed and done.returncode == 0
-    return ServeCheck(passed, answer.largest_difference, answer.n, answer.detail)
+    return replace(answer, passed=passed)
 
 
 if __name__ == "__main__":

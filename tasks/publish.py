@@ -111,8 +111,8 @@ def _served(serve: ServeCheck, tolerance: float) -> RuleResult:
         severity="block",
         value=difference,
         threshold=tolerance,
-        detail=f"In a fresh process the bundle gave the probabilities that were evaluated: "
-        f"{serve.n} texts, largest difference {difference:.1e}."
+        detail=f"In a fresh process the bundle gave the probabilities that were evaluated, scored "
+        f"by {serve.by}: {serve.n} texts, largest difference {difference:.1e}."
         if serve.passed
         else f"In a fresh process the bundle did not give what was evaluated: {serve.detail}.",
     )
