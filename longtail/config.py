@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 SplitName = Literal["train", "validation", "test"]
 Group = Literal["HEAD", "MEDIUM", "TAIL"]
 GROUPS: tuple[Group, ...] = ("HEAD", "MEDIUM", "TAIL")
-ThresholdPolicy = Literal["global", "grid", "group", "group_joint"]
+ThresholdPolicy = Literal["global", "grid", "group", "group_joint", "label"]
 LossName = Literal[
     "bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db",
     "asl", "zlpr", "la", "two-way",
@@ -222,7 +222,13 @@ class ThresholdSettings(Settings):
         "group",
         description="global: the exact optimum of micro-F1; grid: the article's 0.05…0.64; group: "
         "each label group at the optimum of its own F1; group_joint: group cuts that together "
-        "maximise overall micro-F1.",
+        "maximise overall micro-F1; label: one per label by cross-validation.",
+    )
+    label_folds: int = Field(
+        20, ge=2, description="label: folds of the validation texts; more keep closer to the group."
+    )
+    min_label_positives: int = Field(
+        1, ge=1, description="label: a label with fewer validation positives has its group's cut."
     )
 
 

@@ -43,9 +43,17 @@ class Cuts:
     given: Counts
     positives: int
 
-    def best(self) -> tuple[float, float]:
-        """The cut with the highest micro-F1, of equals the highest cut, and that F1."""
-        scores = f1(self.true_positives, self.given, self.positives)
+    def best(self, smoothing: float = 0.0) -> tuple[float, float]:
+        """The cut with the highest micro-F1, of equals the highest cut, and that F1.
+
+        Args:
+            smoothing: pseudo-count a of (2·TP + a) / (given + positives + a). With any a > 0, few
+                positives that are far down the ranking are given up and the cut is the one that
+                gives nothing.
+        """
+        scores = (2 * self.true_positives + smoothing) / np.maximum(
+            self.given + self.positives + smoothing, 1.0
+        )
         best = int(np.argmax(scores))
         return float(self.thresholds[best]), float(scores[best])
 

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from longtail.config import GROUPS, Group, ThresholdSettings
-from longtail.cuts import Known, Labels, Probabilities, Scores, f1, jointly_best, ratio
+from longtail.cuts import Known, Labels, Probabilities, Scores, jointly_best, ratio
+from longtail.label_cuts import cuts_of_labels
 from longtail.labels import LabelGroups
 
 GRID: NDArray[np.float64] = np.arange(5, 65) / 100.0
@@ -30,9 +31,13 @@ class Thresholds:
     Attributes:
         values: (L,), float64; label j is given where p > values[j].
         policy: how they were fitted.
-        by_group: the cut of each label group, groups without labels included.
-        fallbacks: groups that could not have a cut of their own, and why.
+        by_group: the cut of each label group, groups without labels included; under ``label``
+            what a label has without a cut of its own.
+        fallbacks: groups that could not have a cut of their own, and why; under ``label`` also
+            how many labels of the group could not.
         validation_micro_f1: overall micro-F1 on the data they were fitted on, hence optimistic.
+        on_group_cut: under ``label``, the columns of the labels that have too few validation
+            positives for a cut of their own.
     """
 
     values: NDArray[np.float64]
@@ -40,6 +45,7 @@ class Thresholds:
     by_group: Mapping[Group, float]
     fallbacks: Mapping[Group, str]
     validation_micro_f1: float
+    on_group_cut: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -48,6 +54,7 @@ class Thresholds:
             "by_group": dict(self.by_group),
             "fallbacks": dict(self.fallbacks),
             "validation_micro_f1": self.validation_micro_f1,
+            "on_group_cut": list(self.on_group_cut),
             "values": self.values.tolist(),
         }
 
@@ -60,6 +67,7 @@ class Thresholds:
             by_group=dict(value["by_group"]),
             fallbacks=dict(value["fallbacks"]),
             validation_micro_f1=value["validation_micro_f1"],
+            on_group_cut=tuple(value.get("on_group_cut", ())),
         )
 
 
@@ -72,7 +80,8 @@ def fit_thresholds(
 ) -> Thresholds:
     """Fit the thresholds of one arm on validation data.
 
-    A group without a validation positive has nothing to be fitted on and takes the global cut;
+    A group without a validation positive has nothing to be fitted on and takes the global cut,
+    and under ``label`` a label with fewer than ``min_label_positives`` takes its group's;
     ``fallbacks`` says so.
 
     Args:
@@ -92,14 +101,20 @@ def fit_thresholds(
         for group in GROUPS
     }
     by_group, fallbacks = _POLICIES[settings.policy](scores, parts)
-    counts = [parts[group].at(cut) for group, cut in by_group.items()]
-    true_positives, given = (np.sum(column) for column in zip(*counts, strict=True))
+    values = np.asarray([by_group[group] for group in groups.of_label], dtype=np.float64)
+    few = np.zeros(len(values), dtype=bool)
+    if settings.policy == "label":
+        few = _known_positives(y, known) < settings.min_label_positives
+        cuts = cuts_of_labels(y, probabilities, values, known, settings.label_folds)
+        values = np.where(few, values, cuts)
+        fallbacks = _few_positives(few, groups, settings.min_label_positives) | fallbacks
     return Thresholds(
-        values=np.asarray([by_group[group] for group in groups.of_label], dtype=np.float64),
+        values=values,
         policy=settings.policy,
         by_group=by_group,
         fallbacks=fallbacks,
-        validation_micro_f1=float(f1(true_positives, given, len(scores.of_positives))),
+        validation_micro_f1=_micro_f1(y, decide(probabilities, values), known),
+        on_group_cut=tuple(np.flatnonzero(few).tolist()),
     )
 
 
@@ -211,6 +226,7 @@ _POLICIES: dict[str, Callable[[Scores, _Parts], tuple[_ByGroup, _Fallbacks]]] = 
     "grid": _fit_grid,
     "group": _fit_group,
     "group_joint": _fit_group_joint,
+    "label": _fit_group,
 }
 
 
@@ -220,6 +236,29 @@ def _without_positives(parts: _Parts) -> _Fallbacks:
         for group, part in parts.items()
         if len(part.of_positives) == 0
     }
+
+
+def _few_positives(few: NDArray[np.bool_], groups: LabelGroups, least: int) -> _Fallbacks:
+    what = f"fewer than {least} validation positives" if least > 1 else "no validation positive"
+    inside = {group: few[groups.columns(group)] for group in GROUPS}
+    return {
+        group: f"{int(some.sum())} of {len(some)} labels with {what}: they have the group's cut"
+        for group, some in inside.items()
+        if some.any()
+    }
+
+
+def _known_positives(y: sp.csr_array, known: Known) -> NDArray[np.int64]:
+    rows, columns = y.nonzero()
+    if known is not None:
+        columns = columns[known[rows, columns]]
+    return np.bincount(columns, minlength=y.shape[1]).astype(np.int64)
+
+
+def _micro_f1(y: sp.csr_array, decided: NDArray[np.bool_], known: Known) -> float:
+    given = decided if known is None else decided & known
+    denominator = int(given.sum()) + int(_known_positives(y, known).sum())
+    return 2 * int(given[y.nonzero()].sum()) / max(denominator, 1)
 
 
 def _scores_of_columns(

@@ -27,6 +27,7 @@ def tune_thresholds(split: SplitHandle, arm: ArmHandle, settings: ThresholdSetti
     cuts = dict(zip(data.space.names, fitted.values.tolist(), strict=True))
     about = fitted.to_json()
     del about["values"]
+    about["on_group_cut"] = [data.space.names[column] for column in fitted.on_group_cut]
     write_arm(arm.directory, thresholds={**about, "labels": cuts})
     if arm.bundle is not None:
         finalise_bundle(arm.bundle, thresholds=fitted.values, threshold_policy=fitted.policy)
@@ -37,4 +38,6 @@ def tune_thresholds(split: SplitHandle, arm: ArmHandle, settings: ThresholdSetti
         {group: round(cut, 3) for group, cut in fitted.by_group.items()},
         fitted.validation_micro_f1,
     )
+    for group, why in fitted.fallbacks.items():
+        logger.info("%s, %s: %s", arm.arm, group, why)
     return arm

@@ -24,7 +24,7 @@ from longtail.thresholds import (
 )
 
 GROUPS = LabelGroups(("HEAD", "MEDIUM", "MEDIUM", "TAIL"), (9, 5, 4, 1), (2, 6))
-POLICIES = ("global", "grid", "group", "group_joint")
+POLICIES = ("global", "grid", "group", "group_joint", "label")
 
 
 def micro_f1(y, decided, known=None):
@@ -54,9 +54,9 @@ def tables(draw, rows=6, columns=4, steps=8):
     return np.array(y).reshape(n, columns), probabilities, known
 
 
-def fit(y, probabilities, policy, known=None, groups=GROUPS):
+def fit(y, probabilities, policy, known=None, groups=GROUPS, **more):
     return fit_thresholds(
-        sp.csr_array(y), probabilities, groups, ThresholdSettings(policy=policy), known
+        sp.csr_array(y), probabilities, groups, ThresholdSettings(policy=policy, **more), known
     )
 
 
@@ -133,8 +133,9 @@ def test_validation_f1_is_that_of_the_decisions(table, policy):
     fitted = fit(y, p, policy, known)
     assert fitted.values.dtype == np.float64
     assert fitted.validation_micro_f1 == micro_f1(y, decide(p, fitted.values), known)
-    expected = [fitted.by_group[group] for group in GROUPS.of_label]
-    assert fitted.values.tolist() == expected
+    expected = np.array([fitted.by_group[group] for group in GROUPS.of_label])
+    columns = list(fitted.on_group_cut) if policy == "label" else list(range(4))
+    assert np.array_equal(fitted.values[columns], expected[columns])
 
 
 @settings(max_examples=40, deadline=None)
@@ -217,7 +218,7 @@ def test_a_positive_with_score_one_can_be_given():
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (0, 4)])
-@pytest.mark.parametrize("policy", ["global", "group", "group_joint"])
+@pytest.mark.parametrize("policy", ["global", "group", "group_joint", "label"])
 def test_without_positives_nothing_is_given(policy, shape):
     y, p = np.zeros(shape, dtype=bool), np.ones(shape, dtype=np.float32)
     fitted = fit(y, p, policy)
@@ -232,7 +233,7 @@ def test_without_positives_the_grid_is_at_its_highest_cut():
     assert fitted.values.tolist() == [0.64] * 4
 
 
-@pytest.mark.parametrize("policy", ["group", "group_joint"])
+@pytest.mark.parametrize("policy", ["group", "group_joint", "label"])
 def test_a_group_without_positives_falls_back_to_the_global_cut(policy):
     y = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]], dtype=bool)
     p = np.array([[0.9, 0.6, 0.1, 0.7], [0.8, 0.2, 0.5, 0.1], [0.3, 0.1, 0.1, 0.2]], np.float32)
@@ -259,6 +260,14 @@ def test_nan_and_what_is_no_probability_are_refused():
         best_global_threshold(y, np.array([[0.5, -2.0]], np.float32))
     with pytest.raises(DataError, match=r"found 0\.5 to inf"):
         best_global_threshold(y, np.array([[0.5, math.inf]], np.float32))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_refuses_nan(policy):
+    p = np.full((3, 4), 0.5, np.float32)
+    p[1, 2] = np.nan
+    with pytest.raises(DataError, match="1 of 12 probabilities are NaN"):
+        fit(np.eye(3, 4, dtype=bool), p, policy)
 
 
 def test_shapes_that_do_not_fit():
@@ -301,7 +310,15 @@ def test_curve_points_are_evenly_spaced():
 def test_json_keeps_every_digit():
     draw = np.random.default_rng(0)
     y, p = draw.random((20, 4)) < 0.4, draw.random((20, 4)).astype(np.float32)
-    fitted = fit(y, p, "group")
+    y[:, 3] = False
+    fitted = fit(y, p, "label")
     back = Thresholds.from_json(json.loads(json.dumps(fitted.to_json())))
     assert np.array_equal(back.values, fitted.values)
     assert back.to_json() == fitted.to_json()
+    assert back.on_group_cut == (3,)
+
+
+def test_json_without_the_labels_that_fell_back_is_still_read():
+    old = fit(np.eye(4, dtype=bool), np.eye(4, dtype=np.float32), "group").to_json()
+    del old["on_group_cut"]
+    assert Thresholds.from_json(old).on_group_cut == ()
