@@ -72,6 +72,15 @@ def test_the_bundle_serves_with_the_thresholds_that_were_tuned(split, arm):
     assert thresholds_as_evaluated(info, evaluated).passed
 
 
+def test_the_labels_without_a_cut_of_their_own_are_named(split, arm):
+    tune_thresholds.fn(split, arm, ThresholdSettings(policy="label", min_label_positives=2))
+    about = storage.read_json(arm.directory / "arm.json")["thresholds"]
+    assert about["on_group_cut"] == ["rare"]
+    assert about["labels"]["rare"] == about["by_group"]["TAIL"]
+    assert about["fallbacks"]["TAIL"].startswith("1 of 1 labels with fewer than 2 validation")
+    assert read_info(arm.bundle).threshold_policy == "label"
+
+
 def test_a_bundle_with_other_thresholds_than_were_evaluated_is_not_published(split, arm):
     tune_thresholds.fn(split, arm, ThresholdSettings())
     evaluated = read_thresholds(arm.directory)
