@@ -139,51 +139,56 @@ class MultiLabelLoss(nn.Module):
         """The loss of every cell, (B, L), 0 where unknown."""
         spec = self.spec
         margin = terms.truth_margin(z, positive, self.bias.to(z.dtype), spec.neg_scale)
-        log_likelihood = terms.log_likelihood(margin, positive, spec.negative_shift)
+        cell, log_miss = terms.log_likelihood(margin, positive, spec.negative_shift)
         if spec.focal:
-            log_likelihood = log_likelihood * self._focal_factor(margin, positive)
-        cell = log_likelihood * -self._scale(z, positive, known)
+            cell = cell * terms.focal_factor(log_miss, self._gamma(positive, like=z))
+        cell = cell.mul_(self._scale(z, positive, known))
         return cell if known is None else torch.where(known, cell, 0.0)
 
-    def _focal_factor(self, margin: Tensor, positive: Tensor) -> Tensor:
-        spec = self.spec
-        of_negatives = spec.focal_gamma_negatives
-        gamma: float | Tensor = spec.focal_gamma
-        if of_negatives is not None and of_negatives != gamma:
-            gamma = terms.by_truth(positive, spec.focal_gamma, of_negatives, like=margin)
-        return terms.focal_factor(margin, positive, gamma, spec.negative_shift)
+    def _gamma(self, positive: Tensor, like: Tensor) -> float | Tensor:
+        of_positives, of_negatives = self.spec.focal_gamma, self.spec.focal_gamma_negatives
+        if of_negatives is None or of_negatives == of_positives:
+            return of_positives
+        return terms.by_truth(positive, of_positives, of_negatives, like=like)
 
     def _scale(self, z: Tensor, positive: Tensor, known: Tensor | None) -> float | Tensor:
-        """What a cell is multiplied by and no gradient flows through: α_t, 1/λ and the weight."""
+        """What no gradient flows through: −α_t, 1/λ and the weight of a cell."""
         spec = self.spec
         alpha = (spec.focal_alpha, 1.0 - spec.focal_alpha) if spec.focal else (1.0, 1.0)
-        of_positives = alpha[0]
-        of_negatives = alpha[1] / (spec.neg_scale if spec.negatives_divided else 1.0)
+        of_positives = -alpha[0]
+        of_negatives = -alpha[1] / (spec.neg_scale if spec.negatives_divided else 1.0)
         scale: float | Tensor = of_positives
         if of_positives != of_negatives:
             scale = terms.by_truth(positive, of_positives, of_negatives, like=z)
         if spec.reweighting != "none":
-            scale = self._weight(positive.to(z.dtype), known) * scale
+            scale = self._weight(positive, known, z.dtype) * scale
         return scale
 
-    def _weight(self, y: Tensor, known: Tensor | None) -> Tensor:
+    def _weight(self, positive: Tensor, known: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Weights of the cells, broadcastable to (B, L)."""
         spec = self.spec
-        label_weight = self.label_weight.to(y.dtype)
+        label_weight = self.label_weight.to(dtype)
         if spec.reweighting == "rebalance":
             weight = terms.rebalance_weight(
-                y, label_weight, spec.rebalance_alpha, spec.rebalance_beta, self.mu.to(y.dtype)
+                positive,
+                label_weight,
+                spec.rebalance_alpha,
+                spec.rebalance_beta,
+                self.mu.to(dtype),
             )
         elif spec.reweighting == "class_balanced" and spec.class_balance_mode != "by_class":
             weight = terms.class_balanced_text_weight(
-                y, self.support.to(y.dtype), spec.class_balance_beta, spec.class_balance_mode
+                positive,
+                self.support.to(dtype),
+                spec.class_balance_beta,
+                spec.class_balance_mode,
             )
         else:
             weight = label_weight
         if spec.weight_norm == "by_instance":
-            return terms.normalise_by_instance(weight.expand_as(y), known)
+            return terms.normalise_by_instance(weight.expand_as(positive), known)
         if spec.weight_norm == "by_batch":
-            return terms.normalise_by_batch(weight.expand_as(y), known)
+            return terms.normalise_by_batch(weight.expand_as(positive), known)
         return weight
 
     def _check_shapes(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> None:

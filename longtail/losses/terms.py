@@ -1,8 +1,9 @@
 """The equations of the losses as small functions on tensors.
 
-Shapes: B texts, L labels. ``y`` is the matrix of positives as numbers 0 and 1, shape (B, L), in
-the floating type of the computation; a cell that is not known is 0 in it. Nothing here looks at
-the values of a tensor to decide what to do, so that ``torch.compile`` sees one graph.
+Shapes: B texts, L labels. ``positive`` is bool (B, L), False where a cell is not known. Nothing
+here looks at the values of a tensor to decide what to do, so that ``torch.compile`` sees one graph;
+and nothing is a matrix product, which autocast would take in half precision. What is changed in
+place was made in the same line: that spares large batches much of their memory traffic.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from longtail.losses.spec import ClassBalanceMode
 
 
 def by_truth(positive: Tensor, of_positives: float, of_negatives: float, like: Tensor) -> Tensor:
-    """One number for positives and one for negatives; the shape of ``positive``, type of ``like``.
+    """One number where ``positive``, another elsewhere; its shape, and the type of ``like``.
 
     ``torch.where`` on two Python numbers would round them to float32.
     """
@@ -36,40 +37,40 @@ def truth_margin(logits: Tensor, positive: Tensor, bias: Tensor, neg_scale: floa
         bias: b of each label, (L,).
         neg_scale: λ.
     """
-    return (logits + bias) * by_truth(positive, 1.0, -neg_scale, like=logits)
+    return (logits + bias).mul_(by_truth(positive, 1.0, -neg_scale, like=logits))
 
 
-def log_likelihood(margin: Tensor, positive: Tensor, shift: float) -> Tensor:
-    """Logarithm of p_t, which is σ(margin), and min(σ(margin) + shift, 1) for negatives.
+def log_likelihood(margin: Tensor, positive: Tensor, shift: float) -> tuple[Tensor, Tensor]:
+    """Logarithms of p_t and of 1 − p_t, both (B, L).
 
-    The probability shift of Ridnik et al. (ICCV 2021), eq. 5: 1 − max(p − m, 0) of a negative.
+    p_t is σ(margin); for negatives it is raised by the probability shift of Ridnik et al. (ICCV
+    2021), eq. 5, so that 1 − p_t = max(p − shift, 0).
     """
-    plain = logsigmoid(margin)
-    if shift == 0.0:
-        return plain
-    return torch.where(positive, plain, (torch.sigmoid(margin) + shift).clamp(max=1.0).log())
-
-
-def focal_factor(margin: Tensor, positive: Tensor, gamma: float | Tensor, shift: float) -> Tensor:
-    """(1 − p_t)^γ, Lin et al. (ICCV 2017), eq. 4; p_t as in :func:`log_likelihood`.
-
-    Taken as exp(γ ln(1 − p_t)): the power itself has an infinite slope at p_t = 1 for γ < 1.
-    """
-    log_miss = logsigmoid(-margin)
+    of_truth = logsigmoid(margin)
+    of_miss = of_truth - margin
     if shift > 0.0:
-        smallest = torch.finfo(margin.dtype).tiny
-        shifted = (torch.sigmoid(-margin) - shift).clamp(min=smallest).log()
-        log_miss = torch.where(positive, log_miss, shifted)
-    return torch.exp(log_miss * gamma)
+        # The smallest number stands for 0, whose logarithm has no gradient.
+        miss = (torch.sigmoid(-margin) - shift).clamp(min=torch.finfo(margin.dtype).tiny)
+        of_truth = torch.where(positive, of_truth, torch.log1p(-miss))
+        of_miss = torch.where(positive, of_miss, torch.log(miss))
+    return of_truth, of_miss
+
+
+def focal_factor(log_miss: Tensor, gamma: float | Tensor) -> Tensor:
+    """(1 − p_t)^γ from ln(1 − p_t), Lin et al. (ICCV 2017), eq. 4.
+
+    The power itself would have an infinite slope at p_t = 1 for γ < 1.
+    """
+    return (log_miss * gamma).exp_()
 
 
 def rebalance_weight(
-    y: Tensor, inverse_support: Tensor, alpha: float, beta: float, mu: Tensor
+    positive: Tensor, inverse_support: Tensor, alpha: float, beta: float, mu: Tensor
 ) -> Tensor:
     """α + σ(β(r − μ)), r = (1/n_i) / Σ_{j: y_j = 1} 1/n_j; Wu et al. (ECCV 2020).
 
     Args:
-        y: (B, L).
+        positive: bool (B, L).
         inverse_support: 1/n of each label, (L,).
         alpha: the smallest weight.
         beta: steepness of the map.
@@ -78,9 +79,10 @@ def rebalance_weight(
     Returns:
         (B, L); 1 for a text without positives, whose r does not exist.
     """
-    total = (y * inverse_support).sum(dim=1, keepdim=True)
-    weight = torch.sigmoid((inverse_support / total - mu) * beta) + alpha
-    return torch.where(total > 0, weight, 1.0)
+    total = torch.where(positive, inverse_support, 0.0).sum(dim=1, keepdim=True)
+    # Without positives r = 1/0 is infinite and σ(∞) = 1: without α, that is the weight.
+    smallest = by_truth(total > 0, alpha, 0.0, like=total)
+    return (inverse_support * (beta / total)).sub_(mu * beta).sigmoid_().add_(smallest)
 
 
 def class_balanced_weight(n: Tensor, beta: float) -> Tensor:
@@ -90,12 +92,12 @@ def class_balanced_weight(n: Tensor, beta: float) -> Tensor:
 
 
 def class_balanced_text_weight(
-    y: Tensor, support: Tensor, beta: float, mode: ClassBalanceMode
+    positive: Tensor, support: Tensor, beta: float, mode: ClassBalanceMode
 ) -> Tensor:
     """One class-balanced weight per text, made of its positives.
 
     Args:
-        y: (B, L).
+        positive: bool (B, L).
         support: n of each label, (L,).
         beta: β of the effective number of samples.
         mode: ``average_n``, ``average_w`` or ``min_n``.
@@ -103,16 +105,16 @@ def class_balanced_text_weight(
     Returns:
         (B, 1); 1 for a text without positives.
     """
-    count = y.sum(dim=1, keepdim=True)
-    divisor = torch.where(count > 0, count, 1.0)
+    count = positive.sum(dim=1, keepdim=True)
+    divisor = count.clamp(min=1)
     if mode == "average_w":
         weights = class_balanced_weight(support, beta)
-        weight = (y * weights).sum(dim=1, keepdim=True) / divisor
+        weight = (positive * weights).sum(dim=1, keepdim=True) / divisor
     elif mode == "average_n":
-        mean = (y * support).sum(dim=1, keepdim=True) / divisor
+        mean = (positive * support).sum(dim=1, keepdim=True) / divisor
         weight = class_balanced_weight(torch.where(count > 0, mean, 1.0), beta)
     else:
-        smallest = torch.where(y > 0, support, torch.inf).amin(dim=1, keepdim=True)
+        smallest = torch.where(positive, support, torch.inf).amin(dim=1, keepdim=True)
         weight = class_balanced_weight(torch.where(count > 0, smallest, 1.0), beta)
     return torch.where(count > 0, weight, 1.0)
 

@@ -49,12 +49,24 @@ VARIANTS = {
     "db when_weighted": dataclasses.replace(PRESETS["db"], divide_negatives="when_weighted"),
     "uneven focal": dataclasses.replace(PRESETS["db"], focal_alpha=0.3, focal_gamma=0.5),
     "own mu": dataclasses.replace(PRESETS["db"], rebalance_mu=0.2, rebalance_beta=3.0),
+    "asymmetric db": dataclasses.replace(
+        PRESETS["db"], focal_gamma=0.5, focal_gamma_negatives=3.0, negative_shift=0.1
+    ),
+    "shift alone": LossSpec(negative_shift=0.2, neg_scale=3.0),
+    "zlpr with prior": LossSpec(form="zlpr", init_bias=0.7, loss_weight=3.0),
+    "two-way with prior": LossSpec(form="two_way", init_bias=0.7, two_way_temperature=1.5),
 }
-SPLITTABLE = {name: spec for name, spec in VARIANTS.items() if spec.weight_norm != "by_batch"}
+DEPENDING_ON_THE_BATCH = {
+    name: spec
+    for name, spec in VARIANTS.items()
+    if spec.weight_norm == "by_batch" or spec.form == "two_way"
+}
+SPLITTABLE = {name: VARIANTS[name] for name in VARIANTS if name not in DEPENDING_ON_THE_BATCH}
 
 
 def with_mu(spec: LossSpec) -> LossSpec:
-    return spec if spec.rebalance_mu is not None else dataclasses.replace(spec, rebalance_mu=MU)
+    from_data = spec.reweighting == "rebalance" and spec.rebalance_mu is None
+    return dataclasses.replace(spec, rebalance_mu=MU) if from_data else spec
 
 
 def build(spec: LossSpec, *, support=SUPPORT, texts=N, dtype=torch.float64) -> MultiLabelLoss:
@@ -106,22 +118,55 @@ def naive_weight(spec, label, positives, n, texts):
 
 def naive_cell(spec, z, y, n, texts):
     z = z - spec.init_bias * math.log(texts / n - 1)
+    gamma = spec.focal_gamma
     if y:
         p_t = sigmoid(z)
         alpha_t, divisor = spec.focal_alpha, 1.0
     else:
-        p_t = 1 - sigmoid(spec.neg_scale * z)
+        p_t = 1 - max(sigmoid(spec.neg_scale * z) - spec.negative_shift, 0)
         alpha_t, divisor = 1 - spec.focal_alpha, spec.neg_scale
+        gamma = gamma if spec.focal_gamma_negatives is None else spec.focal_gamma_negatives
         if spec.divide_negatives == "when_weighted" and spec.reweighting == "none":
             divisor = 1.0
-    factor = alpha_t * (1 - p_t) ** spec.focal_gamma if spec.focal else 1.0
+    factor = alpha_t * (1 - p_t) ** gamma if spec.focal else 1.0
     return -factor * math.log(p_t) / divisor
+
+
+def naive_compared(spec, logits, targets, known):
+    """zlpr and two-way, from the adjusted logits."""
+
+    def sums(cells, temperature):
+        """Σ_neg e^z and (Σ_pos e^(−z/T))^T; of nothing 0."""
+        seen = [(logits[i][j], targets[i][j]) for i, j in cells if known[i][j]]
+        negatives = sum(math.exp(z) for z, y in seen if not y)
+        return negatives, sum(math.exp(-z / temperature) for z, y in seen if y) ** temperature
+
+    rows = [[(i, j) for j in range(LABELS)] for i in range(len(logits))]
+    columns = [[(i, j) for i in range(len(logits))] for j in range(LABELS)]
+    if spec.form == "zlpr":
+        return sum(
+            sum(known[i][j] for i, j in row) * sum(math.log1p(part) for part in sums(row, 1.0))
+            for row in rows
+        )
+    total = 0.0
+    for way in (rows, columns):
+        pairs = [sums(cells, spec.two_way_temperature) for cells in way]
+        terms = [math.log1p(neg * pos) for neg, pos in pairs if pos]
+        total += statistics.fmean(terms) if terms else 0.0
+    return total * sum(map(sum, known))
 
 
 def naive_sum(spec, logits, targets, known, support=SUPPORT, texts=(N,) * LABELS):
     """The whole loss: a double loop over texts and labels."""
     texts = [max(total, 2) for total in texts]
     n = [min(max(count, 1), total - 1) for count, total in zip(support, texts, strict=True)]
+    if spec.form != "pointwise":
+        bias = [
+            -spec.init_bias * math.log(total / count - 1)
+            for count, total in zip(n, texts, strict=True)
+        ]
+        shifted = [[z + b for z, b in zip(row, bias, strict=True)] for row in logits]
+        return naive_compared(spec, shifted, targets, known) * spec.loss_weight
     weights = {}
     for i, row in enumerate(targets):
         positives = [j for j, y in enumerate(row) if y and known[i][j]]
@@ -297,8 +342,9 @@ def test_half_precision_logits_are_computed_in_float32(name, dtype):
     assert torch.equal(half.grad, full.grad.to(dtype))
 
 
-def test_autocast_changes_nothing():
-    loss = build(PRESETS["db"], dtype=torch.float32)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_autocast_changes_nothing(name):
+    loss = build(VARIANTS[name], dtype=torch.float32)
     logits, targets, known = batch(dtype=torch.bfloat16)
     outside = loss(logits, targets, known)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -309,6 +355,7 @@ def test_autocast_changes_nothing():
 def test_bias_is_seen_by_the_loss_alone():
     """κ shifts the logits by the prior: an untrained model pays as if it knew the prior."""
     loss = build(LossSpec(init_bias=1.0))
+    assert VARIANTS["preset la"] == LossSpec(init_bias=1.0)
     logits = torch.zeros(1, LABELS, dtype=torch.float64)
     priors = torch.tensor(SUPPORT, dtype=torch.float64) / N
     expected = -torch.log(priors).sum()
@@ -342,7 +389,9 @@ def test_unknown_cells_add_nothing_whatever_they_hold(name):
     second.backward()
     assert torch.equal(clean.grad, spoilt.grad)
     assert (spoilt.grad[~known] == 0).all()
-    assert (spoilt.grad[known] != 0).all()
+    pays_nothing = VARIANTS[name].negative_shift > 0 or VARIANTS[name].form == "two_way"
+    pulls = spoilt.grad[known] != 0
+    assert pulls.any() if pays_nothing else pulls.all()
 
 
 def test_cells_are_counted():
@@ -379,12 +428,13 @@ def test_micro_batches_add_up_to_the_batch(name):
     torch.testing.assert_close(cut.grad, whole.grad)
 
 
-def test_normalising_by_batch_depends_on_the_batch():
+@pytest.mark.parametrize("name", DEPENDING_ON_THE_BATCH)
+def test_what_depends_on_the_batch(name):
     """Documented: such a loss is another one when a step is cut into micro-batches."""
-    loss = build(VARIANTS["db by_batch"])
+    loss = build(VARIANTS[name])
     logits, targets, _ = batch(8)
     parts = zip(logits.split(1), targets.split(1), strict=True)
-    assert sum(loss(*part) for part in parts) > loss(logits, targets) * 1.001
+    assert abs(sum(loss(*part) for part in parts) / loss(logits, targets) - 1) > 0.001
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float16])
@@ -522,7 +572,7 @@ def test_options_override_fields():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("db", {"gama": 2.0}, "'gama' does not exist; the options are focal, focal_alpha"),
+        ("db", {"gama": 2.0}, "'gama' does not exist; the options are form, focal, focal_alpha"),
         ("db", {"focal_gamma": "much"}, "focal_gamma='much': expected a valid number"),
         ("db", {"focal_gamma": -1.0}, "focal_gamma=-1.0: expected greater than or equal to 0"),
         ("db", {"focal_gamma": True}, "focal_gamma=True: expected a valid number"),
@@ -538,6 +588,12 @@ def test_options_override_fields():
         ("db", {"class_balance_mode": "min_n"}, "without reweighting='class_balanced'"),
         ("focal", {"weight_norm": "by_batch"}, "without a reweighting other than 'none'"),
         ("focal", {"divide_negatives": "always"}, "without a neg_scale other than 1"),
+        ("bce", {"focal_gamma_negatives": 4.0}, "without focal=true"),
+        ("asl", {"negative_shift": 1.0}, "negative_shift=1.0: expected less than 1"),
+        ("bce", {"form": "tree"}, "form='tree': expected 'pointwise', 'zlpr' or 'two_way'"),
+        ("zlpr", {"neg_scale": 2.0}, "option neg_scale is no term of the form 'zlpr'"),
+        ("db", {"form": "two_way"}, "option focal is no term of the form 'two_way'; that takes"),
+        ("zlpr", {"two_way_temperature": 2.0}, "no effect on the loss 'zlpr' without form="),
     ],
 )
 def test_impossible_options(name, options, message):
