@@ -1,4 +1,4 @@
-"""The command line: ``longtail demo | retrain | predict | report | rollback``.
+"""The command line: ``longtail demo | retrain | predict | compare | report | promote | rollback``.
 
 Only the standard library is imported here, so that ``longtail --help`` answers at once.
 """
@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 EXIT_PROMOTED, EXIT_ERROR, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
 
@@ -18,6 +19,14 @@ Train long-tailed multi-label text classifiers that go live only when they are b
 Drop in an annotation export: longtail checks it, trains a linear model, a BERT with binary
 cross-entropy and a candidate with a distribution-balanced loss, and compares them on a frozen
 test set. Either the candidate goes live, or the old model stays and report.html says why."""
+
+_COMPARE_EXAMPLES = """\
+examples:
+  longtail compare --data tickets=tickets.csv --losses bce,db,ntr-focal --seeds 0,1,2
+  longtail compare --config benchmarks/compare.yaml --data reuters=reuters.parquet --shard 1/2
+
+What is there already is not trained again: the same command goes on where it was killed.
+"""
 
 _EXIT_CODES = """\
 exit codes: 0 promoted (or done), 1 error, 2 bad usage, 3 blocked: the old model stays."""
@@ -73,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_retrain(commands)
     _add_predict(commands)
+    _add_compare(commands)
     _add_report(commands)
     _add_promote(commands)
     _add_rollback(commands)
@@ -158,6 +168,31 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
 
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "compare",
+        "train several losses with several seeds on several data sets, and rank them",
+        _compare,
+        epilog=_COMPARE_EXAMPLES + "\n" + _EXIT_CODES,
+    )
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME=FILE",
+        help="an export; several times for several data sets",
+    )  # fmt: skip
+    parser.add_argument("--losses", metavar="A,B", help="losses, such as bce,db,ntr-focal")
+    parser.add_argument("--seeds", metavar="I,J", help="seeds, such as 0,1,2")
+    parser.add_argument("--config", metavar="FILE", help="settings in YAML")
+    parser.add_argument("--out", metavar="DIR", help="where it is kept (default: ./comparison)")
+    parser.add_argument(
+        "--shard", type=_shard, metavar="I/N",
+        help="train only the I-th of N shares of the cells; all shards share --out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting"
+    )
+
+
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "report", "write report.html of a run once more", _report)
     parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
@@ -193,6 +228,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _shard(text: str) -> tuple[int, int]:
+    number, separator, count = text.partition("/")
+    if not separator or not 1 <= int(number) <= int(count):
+        raise argparse.ArgumentTypeError("expected I/N, such as 1/4, with I from 1 to N")
+    return int(number) - 1, int(count)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from flows.demo import run_demo
 
@@ -223,6 +265,30 @@ def _predict(arguments: argparse.Namespace) -> int:
         "out": arguments.out,
     }
     return run_predict(load_config(None, arguments.set, given, PredictConfig))
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from flows.config import CompareConfig, load_config
+    from flows.console import run_compare
+    from longtail.errors import ConfigError
+
+    if not arguments.data and arguments.config is None:
+        raise ConfigError("no data: name at least one export, with --data NAME=FILE")
+    given: dict[str, Any] = {"out": arguments.out}
+    for one in arguments.data:
+        name, separator, path = one.partition("=")
+        if not separator or not name or not path or "." in name:
+            raise ConfigError(f"--data {one}: expected NAME=FILE, such as reuters=reuters.parquet")
+        if f"data.{name}.path" in given:
+            raise ConfigError(f"--data {one}: {name} is named twice; give each data set its name")
+        given[f"data.{name}.path"] = path
+    if arguments.losses is not None:
+        given["losses"] = arguments.losses.split(",")
+    if arguments.seeds is not None:
+        given["seeds"] = arguments.seeds.split(",")
+    if arguments.shard is not None:
+        given["shard"], given["shards"] = arguments.shard
+    return run_compare(load_config(arguments.config, arguments.set, given, CompareConfig))
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from longtail.config import (
     DataSettings,
@@ -22,6 +22,7 @@ from longtail.config import (
     PublishSettings,
     Settings,
     SplitSettings,
+    ThresholdPolicy,
     ThresholdSettings,
     TrainingSettings,
 )
@@ -65,7 +66,8 @@ def _check_name(name: str) -> str:
 
 def _check_loss(loss: LossSettings) -> LossSettings:
     try:
-        resolve_spec(loss)
+        for candidate in loss.candidates:
+            resolve_spec(candidate)
     except ConfigError as error:  # pydantic makes a ValueError the key's own problem
         raise ValueError(str(error)) from error
     return loss
@@ -148,6 +150,63 @@ class PredictConfig(Settings):
     def store_directory(self) -> Path:
         """Where everything that persists is kept."""
         return store_directory(self.store)
+
+
+def _named_losses(value: Any) -> Any:
+    """A loss may be given by its name alone."""
+    if not isinstance(value, list | tuple):
+        return value
+    return [{"name": one} if isinstance(one, str) else one for one in value]
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for one in values:
+        if values.count(one) > 1:
+            raise ValueError(f"{getattr(one, 'name', one)} is there twice; name each once")
+    return values
+
+
+class CompareConfig(Settings):
+    """Losses compared on several data sets with several seeds."""
+
+    data: dict[ModelName, DataSource] = Field(
+        min_length=1, description="The data sets by name, each with its export and how to read it."
+    )
+    losses: Annotated[
+        tuple[Annotated[LossSettings, AfterValidator(_check_loss)], ...],
+        BeforeValidator(_named_losses),
+        AfterValidator(_each_once),
+    ] = Field(
+        (LossSettings(name="bce"), LossSettings(name="ntr-focal"), LossSettings(name="db")),
+        min_length=1,
+        description="Losses, by name or with options; bce is what the others are compared with.",
+    )
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = Field(
+        (0, 1, 2), min_length=1, description="Seeds of the training."
+    )
+    policies: Annotated[tuple[ThresholdPolicy, ...], AfterValidator(_each_once)] = Field(
+        ("group",), min_length=1, description="Threshold policies; figures show the first one."
+    )
+    fused: Annotated[tuple[bool, ...], AfterValidator(_each_once)] = Field(
+        (False, True), min_length=1, description="The encoder alone, and fused with the linear arm."
+    )
+    out: str = Field("comparison", description="Directory of the comparison; it goes on there.")
+    shards: int = Field(1, ge=1, description="Among how many processes the cells are divided.")
+    shard: int = Field(0, ge=0, description="Number of this process, from 0.")
+    split: SplitSettings = SplitSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    training: TrainingSettings = TrainingSettings()
+    linear: LinearSettings = LinearSettings()
+    groups: GroupSettings = GroupSettings()
+
+    @model_validator(mode="after")
+    def _complete(self) -> CompareConfig:
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} of {self.shards}: they are counted from 0")
+        for name, source in self.data.items():
+            if source.path is None:
+                raise ValueError(f"{name} has no export: name it with --data {name}=FILE")
+        return self
 
 
 def store_directory(store: str | None) -> Path:

@@ -16,7 +16,7 @@ from longtail.annotations.readers import read_annotations
 from longtail.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flows.config import DataSource, PredictConfig, RetrainConfig
+    from flows.config import CompareConfig, DataSource, PredictConfig, RetrainConfig
 
 _ARM_COLUMNS = (
     ("micro-F1", "micro_f1"),
@@ -60,6 +60,18 @@ def run_predict(config: PredictConfig) -> int:
             markup=False,
             soft_wrap=True,
         )
+    return EXIT_PROMOTED
+
+
+def run_compare(config: CompareConfig) -> int:
+    """Compare losses and say where the leaderboard is."""
+    for source in config.data.values():
+        _check_first_rows(source)
+    from flows.compare import compare
+
+    page = compare(config)
+    said = "Cells of other shards are still to come." if page is None else f"Leaderboard: {page}"
+    Console().print(said, markup=False, soft_wrap=True)
     return EXIT_PROMOTED
 
 

@@ -10,6 +10,7 @@ from longtail.plots.canvas import Figure, Panel, inline, standalone
 from longtail.plots.distribution import Rank, matrix_panel, rank_panel
 from longtail.plots.lines import Axis, Mark, Series, line_panel
 from longtail.plots.points import Point, scatter_panel
+from longtail.plots.strips import Strip, StripBlock, strip_panel
 
 __all__ = [
     "Axis",
@@ -22,6 +23,8 @@ __all__ = [
     "Point",
     "Rank",
     "Series",
+    "Strip",
+    "StripBlock",
     "bar_panel",
     "box_panel",
     "inline",
@@ -30,4 +33,5 @@ __all__ = [
     "rank_panel",
     "scatter_panel",
     "standalone",
+    "strip_panel",
 ]

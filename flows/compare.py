@@ -1,0 +1,132 @@
+"""The compare flow: data sets × losses × seeds, each trained once, then every policy on all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+from flows.command import command_of, file_name
+from flows.config import CompareConfig, DataSource
+from flows.runtime import show_progress
+from longtail import storage
+from longtail.encoder import load_encoder
+from longtail.errors import ConfigError
+from tasks.cells import cell_directory, is_whole, train_cell
+from tasks.handles import RunHandle, SplitHandle
+from tasks.ingest import ingest_export, update_dataset
+from tasks.leaderboard import Cell, DataSet, write_leaderboard
+from tasks.split import split_dataset
+from tasks.train import train_linear
+
+PREPARED = "prepared.json"
+
+
+@flow(name="compare", flow_run_name="compare-{config.out}", validate_parameters=True)
+def compare(config: CompareConfig) -> Path | None:
+    """Train every loss with every seed on every data set, and write the leaderboard.
+
+    What is there already is not trained again, so that a comparison goes on where it was killed,
+    and several shards share one directory.
+
+    Args:
+        config: everything there is to set; docs/reference/configuration.md.
+
+    Returns:
+        The page; None while cells of other shards are still to come.
+    """
+    show_progress()
+    root = Path(config.out).resolve()
+    data_sets = [_prepare(root, name, source, config) for name, source in config.data.items()]
+    cells = _cells(root, config, data_sets)
+    mine = [cell for number, cell in enumerate(cells) if number % config.shards == config.shard]
+    _train(root, mine, config)
+    missing = sum(not is_whole(cell.directory) for cell in cells)
+    if missing:
+        get_run_logger().info("%d cells of other shards are still to come", missing)
+        return None
+    return write_leaderboard(
+        root, data_sets, cells, config.policies, config.fused, command_of(config)
+    )
+
+
+def _prepare(root: Path, name: str, source: DataSource, config: CompareConfig) -> DataSet:
+    """Ingest and split a data set and fit its linear arm, once for all shards and losses.
+
+    An export or settings that have changed get a directory of their own: nothing is overwritten
+    that another shard may be reading, and no text of the old export is left in the new data set.
+    """
+    path = str(source.path)
+    sha256 = storage.sha256_file(path)
+    settings = [source.model_dump(mode="json", exclude={"path"})]
+    settings += [part.model_dump(mode="json")
+                 for part in (config.split, config.groups, config.linear)]  # fmt: skip
+    directory = root / "data" / name / storage.fingerprint(sha256, settings)[:12]
+    handle = DataSet(
+        name=name, directory=directory, split=SplitHandle.of(directory),
+        export=file_name(path), sha256=sha256,
+    )  # fmt: skip
+    with storage.lock(directory.with_suffix(".lock"), timeout=3600.0):
+        if not (directory / PREPARED).is_file():
+            _fill(handle, source, config)
+            storage.write_json(directory / PREPARED, {"export": sha256, "settings": settings})
+    return handle
+
+
+def _fill(handle: DataSet, source: DataSource, config: CompareConfig) -> None:
+    run = RunHandle(
+        id="compare", name=handle.name, directory=handle.directory,
+        store=handle.directory / "store", started_at="",
+    )  # fmt: skip
+    accepted = ingest_export(run, str(source.path), source)
+    merge = source.merge_duplicates
+    dataset = update_dataset(
+        run, accepted, merge_duplicates=source.columns.split is None if merge is None else merge
+    )
+    split = split_dataset(run, dataset, source, config.split, config.groups)
+    train_linear(run, split, config.linear)
+
+
+def _cells(root: Path, config: CompareConfig, data_sets: Sequence[DataSet]) -> list[Cell]:
+    """All cells, the first seed of every data set and loss before the second of any."""
+    encoder = load_encoder(config.encoder).fingerprint
+    cells = []
+    for seed in config.seeds:
+        settings = config.training.model_copy(update={"seed": seed})
+        for loss in config.losses:
+            for data in data_sets:
+                directory = cell_directory(
+                    root / "data" / data.name / "cells", data.split, encoder, settings, loss
+                )
+                cells.append(
+                    Cell(data=data.name, split=data.split, loss=loss, seed=seed,
+                         directory=directory)
+                )  # fmt: skip
+    return cells
+
+
+def _train(root: Path, cells: Sequence[Cell], config: CompareConfig) -> None:
+    """Train what is not there yet; a loss that diverges does not keep the others from it.
+
+    Raises:
+        ConfigError: at the end, where a cell could not be trained.
+    """
+    failed, logger = [], get_run_logger()
+    for number, cell in enumerate(cells, start=1):
+        if is_whole(cell.directory):
+            continue
+        named = f"{cell.title} with seed {cell.seed} on {cell.data}"
+        logger.info("cell %d of %d: %s", number, len(cells), named)
+        settings = config.training.model_copy(update={"seed": cell.seed})
+        cache = root / "cache" / "activations"
+        try:
+            train_cell(cell.directory, cell.split, config.encoder, settings, cell.loss, cache)
+        except ConfigError as error:
+            logger.warning("%s: %s", named, error)
+            failed.append(f"{named} ({error})")
+    if failed:
+        raise ConfigError(
+            f"{len(failed)} of {len(cells)} cells could not be trained: {'; '.join(failed)}. The "
+            "others are kept: leave these losses out, or change the training, and start again"
+        )
