@@ -5,8 +5,9 @@ Batches are padded to their own longest text, never to the maximum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,9 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from longtail.processes import Processes
 
 UNKNOWN = -100.0
 _TOKENISED_AT_ONCE = 2000
@@ -30,6 +33,9 @@ class Source(Protocol):
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """The inputs of some texts, padded to the longest."""
+
+    def rows(self, part: slice) -> Source:
+        """Some of the texts."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class TokenSource:
             ids[position, : self.lengths[row]] = self.ids[row]
         mask = (np.arange(width) < lengths[:, None]).astype(np.int64)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+    def rows(self, part: slice) -> TokenSource:
+        """Some of the texts."""
+        return replace(self, texts=self.texts[part], ids=self.ids[part], lengths=self.lengths[part])
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> TokenSource:
@@ -135,7 +145,14 @@ class Collator:
     known: NDArray[np.bool_] | None = None
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """The inputs, and ``labels``: float32 (texts, L) with unknown cells at ``UNKNOWN``."""
+        """The inputs, and ``labels``: float32 (texts, L) with unknown cells at ``UNKNOWN``.
+
+        No rows give one text of which nothing is known: a process that has no share of an epoch's
+        last texts takes part in the step all the same, and adds nothing to it.
+        """
+        if not len(rows):
+            nothing = torch.full((1, self.y.shape[1]), UNKNOWN)
+            return {**self.source.batch([0]), "labels": nothing}
         labels = self.y[list(rows)].toarray().astype(np.float32)
         if self.known is not None:
             labels[~self.known[list(rows)]] = UNKNOWN
@@ -181,3 +198,46 @@ class LengthGroupedOrder(Sampler[int]):
         last = [steps.pop()] if steps and len(steps[-1]) < self.step else []
         shuffled = [steps[i] for i in random.permutation(len(steps))] + last
         return iter([int(row) for rows in shuffled for row in rows])
+
+
+class SharedBatches(Sampler[list[int]]):
+    """This process's part of every micro-batch.
+
+    What the processes hold together is what one process alone would hold. Every ``count``-th row
+    is taken, because rows come in order of length: the parts are equally long.
+
+    Args:
+        order: of all texts.
+        batch_size: texts per micro-batch, over all processes.
+        processes: that share it.
+    """
+
+    def __init__(self, order: LengthGroupedOrder, batch_size: int, processes: Processes) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = list(self.order)
+        for start in range(0, len(rows), self.batch_size):
+            yield rows[start : start + self.batch_size][self.processes.share]
+
+
+class EpochLoader(DataLoader[int]):
+    """A loader of :class:`SharedBatches` that passes on which epoch it is."""
+
+    def __init__(self, batches: SharedBatches, collator: Collator, *, pin_memory: bool) -> None:
+        super().__init__(
+            RowNumbers(len(batches.order)),
+            batch_sampler=batches,
+            collate_fn=collator,
+            pin_memory=pin_memory,
+        )
+        self.order = batches.order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of another epoch, counted from 0."""
+        self.order.set_epoch(epoch)

@@ -167,8 +167,15 @@ class TrainingSettings(Settings):
     """Budget and optimiser of a fine-tuning run; the same for every arm of a retrain."""
 
     epochs: int = Field(8, ge=1)
-    batch_size: int = Field(16, ge=1, description="Texts per optimiser step and device.")
-    accumulation: int = Field(1, ge=1, description="Gradient accumulation steps.")
+    batch_size: int = Field(
+        16, ge=1, description="Texts per forward pass, over all processes that share it."
+    )
+    accumulation: int = Field(
+        1, ge=1, description="Forward passes per optimiser step; their gradients are added up."
+    )
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="Processes that share every step; auto: one per CUDA device."
+    )
     max_length: int = Field(128, ge=8, description="Tokens per text; longer texts are cut.")
     learning_rate: float = Field(2e-4, gt=0.0, description="Peak rate of the encoder's layers.")
     head_learning_rate: float = Field(5e-3, gt=0.0, description="Peak rate of pooler and head.")

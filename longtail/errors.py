@@ -17,3 +17,7 @@ class ConfigError(LongtailError):
 
 class StoreError(LongtailError):
     """The store (data set, ledger, registry, cache) is missing, damaged or in use."""
+
+
+class TrainingError(LongtailError):
+    """A training ended before it was done, for a reason outside the data and the settings."""

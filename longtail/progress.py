@@ -97,7 +97,7 @@ class ProgressReporter(TrainerCallback):  # type: ignore[misc]
             )
         if self.report is not None:
             self.report(progress)
-        if now - self.logged >= _LOG_SECONDS:
+        if now - self.logged >= _LOG_SECONDS and state.is_world_process_zero:
             self.logged = now
             logger.info(
                 "epoch %d of %d, step %d of %d, loss %.5f, %.0f texts/s, %.0f s left",

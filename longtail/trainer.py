@@ -16,10 +16,20 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 
-from longtail.batching import UNKNOWN, Collator, LengthGroupedOrder, RowNumbers
+from longtail.batching import (
+    UNKNOWN,
+    Collator,
+    EpochLoader,
+    LengthGroupedOrder,
+    RowNumbers,
+    SharedBatches,
+)
 from longtail.config import TrainingSettings
+from longtail.errors import ConfigError
+from longtail.processes import ALONE, Processes
 from longtail.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
@@ -36,6 +46,9 @@ class StepLoss:
     given a loss function, so a plain mean would be wrong there. It does count the targets that are
     not −100 over all micro-batches and processes of a step, and scales for the averaging of
     gradients; so this is right for 1 × 32, 4 × 8 accumulated and 2 processes × 16 alike.
+
+    ``take_mean`` knows of this process's texts alone; the losses in the Trainer's log are those of
+    all processes.
     """
 
     def __init__(self, loss: nn.Module, *, partial: bool) -> None:
@@ -84,6 +97,7 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
         loss: StepLoss,
         validate: Validate,
         reporter: ProgressReporter,
+        processes: Processes = ALONE,
     ) -> None:
         """Set up a training.
 
@@ -96,7 +110,17 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
             loss: the loss function.
             validate: gives the best micro-F1 on validation and its threshold.
             reporter: told about every step.
+            processes: that share the training.
+
+        Raises:
+            ConfigError: more processes than texts in a batch.
         """
+        if settings.batch_size < processes.count:
+            raise ConfigError(
+                f"batch_size {settings.batch_size} cannot be shared by {processes.count} "
+                "processes; take a larger batch or fewer processes"
+            )
+        self.processes = processes
         self.collator = collator
         self.head = head
         self.settings = settings
@@ -115,12 +139,22 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
             callbacks=[reporter, *early_stopping(settings)],
         )
         self.remove_callback(PrinterCallback)
+        if processes.count > 1:
+            # The Trainer seeds all alike: every process would drop the same units.
+            set_seed(settings.seed + processes.rank)
         self._epoch_started = time.monotonic()
 
-    def _get_train_sampler(self, _train_dataset: Any = None) -> LengthGroupedOrder:
-        args = self.args
-        step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return LengthGroupedOrder(self.collator.source.lengths, step, self.settings.seed)
+    def get_train_dataloader(self) -> EpochLoader:
+        """The batches of this process.
+
+        Not accelerate's division of them: it fills up the last step with texts of the first, so
+        that the steps of several processes would not be those of one.
+        """
+        settings = self.settings
+        step = settings.batch_size * settings.accumulation
+        order = LengthGroupedOrder(self.collator.source.lengths, step, settings.seed)
+        batches = SharedBatches(order, settings.batch_size, self.processes)
+        return EpochLoader(batches, self.collator, pin_memory=self.args.dataloader_pin_memory)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW: one rate for the layers, one for the head, no decay on biases and norms."""
@@ -175,13 +209,22 @@ class ArmTrainer(Trainer):  # type: ignore[misc]
         )
 
 
-def training_arguments(settings: TrainingSettings, directory: Path) -> TrainingArguments:
-    """The Trainer's arguments: quiet, one checkpoint per epoch, the best one loaded at the end."""
+def training_arguments(
+    settings: TrainingSettings, directory: Path, *, processes: int = 1, find_unused: bool = False
+) -> TrainingArguments:
+    """The Trainer's arguments: quiet, one checkpoint per epoch, the best one loaded at the end.
+
+    Args:
+        settings: budget, precision and seed.
+        directory: of the checkpoints.
+        processes: that share the training.
+        find_unused: whether some weights may get no gradient, which several processes must know.
+    """
     cuda = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=-(-settings.batch_size // processes),
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -200,6 +243,7 @@ def training_arguments(settings: TrainingSettings, directory: Path) -> TrainingA
         bf16=uses_bf16(settings),
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
+        ddp_find_unused_parameters=find_unused,
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,

@@ -6,6 +6,7 @@ On a CPU the lower layers are frozen and their activations come from the cache; 
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from longtail.activations import ActivationCache, cache_key
@@ -25,6 +28,7 @@ from longtail.config import TrainingSettings
 from longtail.encoder import Encoder, build_classifier, quiet_transformers
 from longtail.errors import DataError
 from longtail.freezing import (
+    SPLITTABLE,
     PartlyFrozen,
     Split,
     Whole,
@@ -33,6 +37,7 @@ from longtail.freezing import (
     split,
     trainable_layers,
 )
+from longtail.processes import ALONE, Processes, join_processes
 from longtail.progress import Progress, ProgressReporter
 from longtail.scoring import probabilities
 from longtail.segments import Dtype
@@ -103,6 +108,9 @@ def train_arm(
     same order. Each epoch's validation micro-F1 is taken at that epoch's own best threshold; the
     best epoch's weights are returned.
 
+    Under ``torchrun`` or ``accelerate launch`` the processes share every step, and each of them
+    returns the same arm; otherwise ``settings.processes`` says how many are started.
+
     Args:
         encoder: what :func:`longtail.encoder.load_encoder` gave.
         labels: names of the L columns.
@@ -122,20 +130,30 @@ def train_arm(
         ConfigError: the loss became NaN or infinite.
     """
     _check(labels, train, validation)
+    processes = join_processes()
+    if processes is ALONE and number_of_processes(settings) > 1:
+        from longtail.launch import train_in_processes
+
+        return train_in_processes(
+            encoder, labels, train, validation, loss, settings, cache=cache,
+            work_dir=work_dir, resume=resume, progress=progress, cache_progress=cache_progress,
+        )  # fmt: skip
     started = time.monotonic()
     prepared = _prepare(encoder, labels, settings)
-    inputs = _inputs(
-        prepared, encoder, train, validation, settings, cache=cache, progress=cache_progress
-    )
+    with processes.first_of_machine_first():
+        inputs = _inputs(
+            prepared, encoder, train, validation, settings, cache=cache, progress=cache_progress
+        )
     prepared_by = time.monotonic()
-    run = run_fingerprint(encoder, labels, (train, validation), loss, settings)
-    with checkpoint_directory(work_dir, run, resume=resume) as directory:
+    parts = (train, validation)
+    run = run_fingerprint(encoder, labels, parts, loss, settings, processes.count)
+    with checkpoint_directory(work_dir, run, resume=resume, processes=processes) as directory:
         trainer = _trainer(
-            prepared, inputs, train, validation,
-            loss=loss, settings=settings, directory=directory, progress=progress,
+            prepared, inputs, train, validation, loss=loss, settings=settings,
+            directory=directory, progress=progress, processes=processes,
         )  # fmt: skip
         with quiet_transformers(), _threads(prepared, inputs):
-            trainer.train(resume_from_checkpoint=last_checkpoint(directory))
+            trainer.train(resume_from_checkpoint=last_checkpoint(directory, processes))
     history = _history(trainer.state.log_history)
     model = prepared.model.cpu().eval()
     return TrainedArm(
@@ -151,6 +169,13 @@ def train_arm(
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         cached=inputs.cached,
     )
+
+
+def number_of_processes(settings: TrainingSettings) -> int:
+    """How many processes the settings ask for: ``auto`` is one per CUDA device, at least one."""
+    if settings.processes == "auto":
+        return max(1, torch.cuda.device_count())
+    return settings.processes
 
 
 def _check(labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:
@@ -249,27 +274,51 @@ def _trainer(
     settings: TrainingSettings,
     directory: Path,
     progress: Callable[[Progress], None] | None,
+    processes: Processes,
 ) -> ArmTrainer:
-    step_loss = StepLoss(loss.to(prepared.device), partial=train.known is not None)
+    # Several processes: one that has no share of the last texts has unknown cells only.
+    partial = train.known is not None or processes.count > 1
+    step_loss = StepLoss(loss.to(prepared.device), partial=partial)
     tokens, texts = int(inputs.train.lengths.sum()), len(train.texts)
-    reporter = ProgressReporter(step_loss.take_mean, tokens=tokens, texts=texts, report=progress)
+    report = progress if processes.first else None
+    reporter = ProgressReporter(step_loss.take_mean, tokens=tokens, texts=texts, report=report)
+    # The Trainer puts autocast around the module that it trains; this one is scored in float32.
+    scored = copy.copy(prepared.module)
 
-    def validate(module: Any) -> tuple[float, float]:
-        found = probabilities(
-            module, inputs.validation, validation.y.shape[1], tokens_per_batch=_VALIDATION_TOKENS
-        )
-        return best_global_threshold(validation.y, found, known=validation.known)
+    def validate(_: Any) -> tuple[float, float]:
+        found = _validation(scored, inputs.validation, validation.y.shape[1], processes)
+        best = best_global_threshold(validation.y, found, known=validation.known)
+        return processes.told_by_first(best)
 
     return ArmTrainer(
         prepared.module,
-        training_arguments(settings, directory),
+        training_arguments(
+            settings,
+            directory,
+            processes=processes.count,
+            find_unused=prepared.model.config.model_type not in SPLITTABLE,
+        ),
         collator=Collator(inputs.train, train.y, train.known),
         head=_head(prepared.model),
         settings=settings,
         loss=step_loss,
         validate=validate,
         reporter=reporter,
+        processes=processes,
     )
+
+
+def _validation(
+    module: PartlyFrozen | Whole, source: Source, labels: int, processes: Processes
+) -> NDArray[np.float32]:
+    """Probabilities (n, labels) of all validation texts, each process scoring its share."""
+    share = probabilities(
+        module, source.rows(processes.share), labels, tokens_per_batch=_VALIDATION_TOKENS
+    )
+    result = np.empty((len(source.lengths), labels), dtype=np.float32)
+    for rank, found in enumerate(processes.gathered(share)):
+        result[rank :: processes.count] = found
+    return result
 
 
 def _head(model: nn.Module) -> set[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from steps_case import steps
 from tiny_case import SPACE, labelled, loss_of, settings, tiny_encoder, weights
 from torch import nn
 from transformers import MPNetConfig, MPNetModel
@@ -15,11 +16,9 @@ from longtail.batching import Collator, LabelledTexts, tokenise
 from longtail.config import EncoderSettings
 from longtail.encoder import build_classifier, load_encoder
 from longtail.errors import ConfigError, DataError
-from longtail.freezing import Whole
-from longtail.progress import ProgressReporter
 from longtail.scoring import score
 from longtail.thresholds import best_global_threshold
-from longtail.trainer import METRIC, ArmTrainer, StepLoss, training_arguments
+from longtail.trainer import METRIC, ArmTrainer, StepLoss
 from longtail.training import train_arm
 
 TRAIN = labelled(64, 1)
@@ -163,53 +162,7 @@ def test_all_losses_see_the_same_batches_from_the_same_start(monkeypatch):
     assert seen[0][:8] != seen[0][8:]  # the second epoch has another order
 
 
-def gradients(batch_size, accumulation, part, *, loss="db"):
-    """What the Trainer hands to the optimiser in its first step, without clipping."""
-    model = build_classifier(tiny_encoder(), SPACE.names, seed=0)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    found = {}
-    source = tokenise(tiny_encoder().tokenizer, part.texts, 24)
-    chosen = settings(batch_size=batch_size, accumulation=accumulation, epochs=1)
-    arguments = training_arguments(chosen, "unused")
-    arguments.max_grad_norm = 0.0
-    arguments.max_steps = 1
-    arguments.save_strategy = arguments.eval_strategy = "no"
-    arguments.load_best_model_at_end = False
-    loss_function = StepLoss(loss_of(loss, part), partial=part.known is not None)
-    reporter = ProgressReporter(lambda: 0.0, tokens=1, texts=1, report=None)
-    reporter.on_pre_optimizer_step = lambda *_, **__: found.update(
-        {name: p.grad.clone() for name, p in model.named_parameters()}
-    )
-    trainer = ArmTrainer(
-        Whole(model, ()),
-        arguments,
-        collator=Collator(source, part.y, part.known),
-        head=set(),
-        settings=chosen,
-        loss=loss_function,
-        validate=lambda _: (0.5, 0.0),
-        reporter=reporter,
-    )
-    trainer.train()
-    return found
-
-
-@pytest.mark.parametrize("unknown", [False, True])
-@pytest.mark.parametrize("loss", ["bce", "db"])
-def test_accumulated_steps_have_the_gradients_of_whole_ones(tmp_path, monkeypatch, loss, unknown):
-    monkeypatch.chdir(tmp_path)
-    part = labelled(32, 3, unknown=unknown)
-    whole = gradients(32, 1, part, loss=loss)
-    divided = gradients(8, 4, part, loss=loss)
-    assert max(float(value.abs().max()) for value in whole.values()) > 1e-4
-    for name, value in whole.items():
-        torch.testing.assert_close(divided[name], value, rtol=1e-3, atol=1e-7, msg=name)
-
-
-def test_the_step_is_the_mean_over_known_cells(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_step_is_the_mean_over_known_cells():
     part = labelled(32, 3, unknown=True)
     model = build_classifier(tiny_encoder(), SPACE.names, seed=0)
     source = tokenise(tiny_encoder().tokenizer, part.texts, 24).batch(range(32))
@@ -217,11 +170,14 @@ def test_the_step_is_the_mean_over_known_cells(tmp_path, monkeypatch):
     known = torch.from_numpy(part.known)
     targets = torch.from_numpy(part.y.toarray().astype(np.float32))
     cells = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    (cells * known).sum().div(known.sum()).backward()
-    found = gradients(32, 1, part, loss="bce")
+    mean = (cells * known).sum().div(known.sum())
+    mean.backward()
+    found = steps(32, 1, part, loss="bce")
+    assert found["losses"][0] == pytest.approx(float(mean), rel=1e-5)
     torch.testing.assert_close(
-        found["classifier.weight"], model.classifier.weight.grad, rtol=1e-3, atol=1e-7
-    )
+        found["gradients"][0]["classifier.weight"], model.classifier.weight.grad,
+        rtol=1e-3, atol=1e-7,
+    )  # fmt: skip
 
 
 def test_a_share_of_a_step_over_processes():
@@ -260,6 +216,20 @@ def test_two_learning_rates_and_no_decay_on_biases_and_norms(monkeypatch):
     assert not any("bias" in name or "LayerNorm" in name for name in groups[1e-3, 0.3])
 
 
+def test_bf16_is_for_training_alone():
+    half = train(settings={"precision": "bf16", "epochs": 3})
+    full = train(settings={"epochs": 3})
+    assert different(half, full)
+    same(half, full, tolerance=0.05)
+    assert {value.dtype for value in half.model.parameters()} == {torch.float32}
+    # What chooses the epoch are the float32 probabilities of the model that is returned.
+    found = score(half.model, tiny_encoder().tokenizer, VALIDATION.texts, max_length=24)
+    threshold, f1 = best_global_threshold(VALIDATION.y, found)
+    best = half.history[half.best_epoch - 1]
+    assert f1 == pytest.approx(best[METRIC], abs=1e-6)
+    assert threshold == pytest.approx(best["threshold"], abs=1e-5)
+
+
 class InterruptedRunError(Exception):
     pass
 
@@ -278,8 +248,9 @@ def every_step(monkeypatch):
 
 
 @pytest.mark.usefixtures("every_step")
-def test_an_interrupted_training_ends_where_the_uninterrupted_one_does(tmp_path):
-    changes = {"epochs": 3}
+@pytest.mark.parametrize("also", [{}, {"precision": "bf16", "batch_size": 4, "accumulation": 2}])
+def test_an_interrupted_training_ends_where_the_uninterrupted_one_does(tmp_path, also):
+    changes = {"epochs": 3, **also}
     whole = train(settings=changes)
     with pytest.raises(InterruptedRunError):
         train(settings=changes, work_dir=tmp_path, progress=interrupt_in(3))
