@@ -68,11 +68,13 @@ def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
 def _train_arms(
     run: RunHandle, split: SplitHandle, dataset: DatasetHandle, config: RetrainConfig
 ) -> list[ArmHandle]:
+    linear = train_linear(run, split, config.linear)
     shared = (run, split, dataset, config.encoder, config.training)
+    fused: dict[str, Any] = {"linear": linear, "fusion": config.fusion}
     return [
-        train_linear(run, split, config.linear),
-        train_encoder(*shared, arm="bce", loss=LossSettings(name="bce")),
-        train_encoder(*shared, arm="candidate", loss=config.loss),
+        linear,
+        train_encoder(*shared, arm="bce", loss=LossSettings(name="bce"), **fused),
+        train_encoder(*shared, arm="candidate", loss=config.loss, **fused),
     ]
 
 

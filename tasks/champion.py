@@ -75,6 +75,7 @@ def _score(
         loss=info.loss,
         seconds=seconds,
         version=version.number,
+        fusion=None if info.fusion_weight is None else {"weight": info.fusion_weight},
         thresholds={
             "policy": info.threshold_policy,
             "by_group": _by_group(info.label_groups, np.array(info.thresholds)),

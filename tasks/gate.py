@@ -166,6 +166,7 @@ def _arm_entry(data: SplitData, arm: ArmHandle, evaluation: ArmEvaluation) -> di
         "seconds": arm.seconds,
         "version": arm.version,
         "thresholds": thresholds,
+        "fusion": about.get("fusion"),
         "history": about.get("history", []),
         **evaluation.to_json(),
     }

@@ -13,12 +13,19 @@ from longtail import storage
 from longtail.activations import ActivationCache
 from longtail.baselines import LinearBaseline
 from longtail.bundle import BundleInfo, TrainingIds, write_bundle
-from longtail.config import EncoderSettings, LinearSettings, LossSettings, TrainingSettings
+from longtail.config import (
+    EncoderSettings,
+    FusionSettings,
+    LinearSettings,
+    LossSettings,
+    TrainingSettings,
+)
 from longtail.encoder import Encoder, load_encoder
+from longtail.fusion import Fusion, fit_fusion
 from longtail.leaks import training_hashes
 from longtail.losses import build_loss
 from longtail.predictions import Predictions, write_predictions
-from longtail.scoring import score_bundle
+from longtail.scoring import score, score_bundle
 from longtail.tiny import write_tiny_encoder
 from longtail.training import LabelledTexts, TrainedArm, train_arm
 from tasks.arms import write_arm
@@ -29,15 +36,17 @@ logger = logging.getLogger(__name__)
 
 GPU = "gpu"
 TINY = "tiny"
+LINEAR_MODEL = "model"
 
 
 @task(name="train linear")
 def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -> ArmHandle:
-    """Fit TF-IDF with one linear classifier per label, and score validation and test."""
+    """Fit TF-IDF with one linear classifier per label, save it, score validation and test."""
     started = time.monotonic()
     data = SplitData(split)
     model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"))
     directory = _directory(run, "linear")
+    model.save(directory / LINEAR_MODEL)
     for part in ("validation", "test"):
         scores = model.predict(data.texts(part))
         write_predictions(directory / f"{part}.parquet",
@@ -55,8 +64,10 @@ def train_encoder(
     *,
     arm: ArmName,
     loss: LossSettings,
+    linear: ArmHandle,
+    fusion: FusionSettings,
 ) -> ArmHandle:
-    """Fine-tune with one loss, write the bundle, and score validation and test with it."""
+    """Fine-tune with one loss, fuse with the linear arm, write the bundle and score with it."""
     started = time.monotonic()
     data = SplitData(split)
     train, validation = (LabelledTexts(data.texts(part), data.y(part))
@@ -66,16 +77,36 @@ def train_encoder(
     cache = ActivationCache(run.cache) if settings.cache else None
     logger.info("%s: training with the loss %s on %d texts", arm, loss.name, len(train.texts))
     trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
+    model = LinearBaseline.load(linear.directory / LINEAR_MODEL) if fusion.linear else None
+    fitted = None
+    if model is not None:
+        alone = score(
+            trained.model, encoder.tokenizer, validation.texts, max_length=settings.max_length,
+            cache=cache, frozen_layers=trained.frozen_layers,
+        )  # fmt: skip
+        fitted = fit_fusion(validation.y, alone, model.decisions(validation.texts), fusion)
+        _tell_fusion(arm, fitted)
+    info = _info(data, dataset, encoder, encoder_settings, settings, loss, trained, fitted)
     directory = _directory(run, arm)
-    info = _info(data, dataset, encoder, encoder_settings, settings, loss, trained)
     bundle = write_bundle(
-        directory / "bundle", trained.model, encoder.tokenizer, info, _training_ids(data)
-    )
+        directory / "bundle", trained.model, encoder.tokenizer, info, _training_ids(data),
+        linear=None if info.fusion_weight is None else model,
+    )  # fmt: skip
     for part in ("validation", "test"):
         scores = score_bundle(bundle, data.texts(part), cache=cache)
         write_predictions(directory / f"{part}.parquet",
                           Predictions(tuple(data.ids(part)), data.space.names, scores))  # fmt: skip
-    return _finish(directory, arm, loss.name, time.monotonic() - started, trained, bundle)
+    return _finish(directory, arm, loss.name, time.monotonic() - started, trained, fitted, bundle)
+
+
+def _tell_fusion(arm: str, fitted: Fusion) -> None:
+    if fitted.weight == 0.0:
+        logger.info("%s: not fused, no weight is better on validation than the encoder alone", arm)
+        return
+    logger.info(
+        "%s: fused with the linear arm, weight %g, validation micro-F1 %.4f, alone %.4f",
+        arm, fitted.weight, fitted.validation_micro_f1, fitted.alone_micro_f1,
+    )  # fmt: skip
 
 
 def _encoder(run: RunHandle, settings: EncoderSettings, texts: Any) -> Encoder:
@@ -96,9 +127,11 @@ def _info(
     settings: TrainingSettings,
     loss: LossSettings,
     trained: TrainedArm,
+    fitted: Fusion | None,
 ) -> BundleInfo:
-    """What is known before tuning; until then the best epoch's own cut stands for all labels."""
-    cut = trained.history[trained.best_epoch - 1]["threshold"]
+    """What is known before tuning; until then the best global cut stands for all labels."""
+    alone = trained.history[trained.best_epoch - 1]["threshold"]
+    cut = alone if fitted is None else fitted.threshold
     return BundleInfo(
         labels=data.space.names,
         thresholds=(cut,) * len(data.space),
@@ -108,6 +141,7 @@ def _info(
         train_support=data.groups.support,
         max_length=settings.max_length,
         frozen_layers=trained.frozen_layers,
+        fusion_weight=(fitted.weight or None) if fitted is not None else None,
         loss=loss.name,
         data_fingerprint=dataset.fingerprint,
         encoder_fingerprint=encoder.fingerprint,
@@ -132,6 +166,7 @@ def _finish(
     loss: str,
     seconds: float,
     trained: TrainedArm | None = None,
+    fitted: Fusion | None = None,
     bundle: Path | None = None,
 ) -> ArmHandle:
     about: dict[str, Any] = {"arm": arm, "loss": loss, "seconds": seconds, "history": []}
@@ -142,6 +177,9 @@ def _finish(
             for name in ("best_epoch", "seconds", "cache_seconds", "tokens_per_second", "device",
                          "trainable_layers", "frozen_layers", "trainable_parameters", "cached")
         }  # fmt: skip
+    if fitted is not None:
+        names = ("weight", "validation_micro_f1", "alone_micro_f1")
+        about["fusion"] = {name: getattr(fitted, name) for name in names}
     write_arm(directory, **about)
     logger.info("%s: trained and scored in %.0f s", arm, seconds)
     return ArmHandle(arm=arm, directory=directory, loss=loss, seconds=seconds, bundle=bundle)

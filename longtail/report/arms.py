@@ -9,6 +9,7 @@ from longtail.plots.theme import tone
 from longtail.report.files import RunFiles, number, part
 from longtail.report.table import Cell, Table, table
 from longtail.report.words import (
+    NOT_COMPUTED,
     arm_name,
     candidate_loss,
     duration,
@@ -116,6 +117,8 @@ def arms_table(run: RunFiles) -> Table:
             for arm in run.arms
         ),
     ])  # fmt: skip
+    if any(part(run.metrics, "arms", arm, "fusion") for arm in run.arms):
+        rows.append(["Fused with the linear arm", *(_fused(run, arm) for arm in run.arms)])
     rows.append(["Training time", *(duration(training_seconds(run, arm)) for arm in run.arms)])
     if any(part(run.metrics, "arms", arm, "original_cohort") for arm in run.arms):
         cohort = [part(run.metrics, "arms", arm, "original_cohort") for arm in run.arms]
@@ -126,6 +129,13 @@ def arms_table(run: RunFiles) -> Table:
         ])  # fmt: skip
     names = ["Metric on the test set", *(arm_name(arm) for arm in run.arms)]
     return table("Every overall metric; the best of a row is bold.", names, rows)
+
+
+def _fused(run: RunFiles, arm: str) -> str:
+    weight = number(part(run.metrics, "arms", arm, "fusion").get("weight"))
+    if arm == "linear":
+        return NOT_COMPUTED
+    return f"weight {weight:g}" if weight else "no"
 
 
 def _metric_row(run: RunFiles, metric: Metric) -> list[str | Cell]:

@@ -14,8 +14,10 @@ from flows.cli import main
 from flows.config import PredictConfig
 from flows.predict import default_output, only_model, predict
 from longtail import storage
+from longtail.bundle import load_bundle
 from longtail.config import PublishSettings
 from longtail.errors import ConfigError, StoreError
+from longtail.fusion import fuse
 from tasks.publishing import open_promotions
 
 pytestmark = pytest.mark.slow
@@ -79,20 +81,24 @@ def test_rows_that_cannot_be_labelled_are_set_aside(predicted):
 @pytest.mark.parametrize(
     ("texts_of", "options"), [("abd", {}), ("abcd", {"truncation": True})], ids=["short", "all"]
 )
-def test_plain_transformers_gives_the_same_probabilities(predicted, week_two, texts_of, options):
+def test_plain_transformers_gives_the_encoder_of_a_fused_bundle(
+    predicted, week_two, texts_of, options
+):
     """Text c is longer than the model reads; the pipeline cuts texts only when it is told to."""
     from transformers import pipeline
 
-    bundle = week_two.directory / "arms" / "candidate" / "bundle"
-    classify = pipeline("text-classification", model=str(bundle), top_k=None, **options)
+    bundle = load_bundle(week_two.directory / "arms" / "candidate" / "bundle")
+    classify = pipeline("text-classification", model=str(bundle.path), top_k=None, **options)
     table = pq.read_table(predicted)
     ours = dict(zip(table["id"].to_pylist(), table["probabilities"].to_pylist(), strict=True))
+    texts = [TEXTS[name] for name in texts_of]
+    served = [{entry["label"]: entry["score"] for entry in row} for row in classify(texts)]
+    alone = np.array([[row[label] for label in labels_of(table)] for row in served])
+    fused = fuse(alone, bundle.linear.decisions(texts), bundle.info.fusion_weight)
 
-    for name, served in zip(texts_of, classify([TEXTS[name] for name in texts_of]), strict=True):
-        by_label = {entry["label"]: entry["score"] for entry in served}
-        assert [by_label[label] for label in labels_of(table)] == pytest.approx(
-            ours[name], abs=1e-5
-        )
+    assert bundle.info.fusion_weight == 0.05
+    assert fused == pytest.approx(np.array([ours[name] for name in texts_of]), abs=1e-5)
+    assert np.abs(fused - alone).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])

@@ -279,6 +279,17 @@ def test_a_metric_that_cannot_be_computed_is_a_dash(run: Path) -> None:
     assert "–" in page.text
 
 
+def test_a_fused_arm_is_shown_with_its_weight(run: Path) -> None:
+    assert "Fused with the linear arm" not in rendered(run).text
+
+    def fuse(metrics: Any) -> None:
+        metrics["arms"]["bce"]["fusion"] = {"weight": 6.0, "validation_micro_f1": 0.6}
+        metrics["arms"]["candidate"]["fusion"] = {"weight": 0.0}
+
+    change(run, "metrics.json", fuse)
+    assert "Fused with the linear arm – weight 6 no no no" in plain(rendered(run).text)
+
+
 def test_an_override_is_never_hidden(run: Path) -> None:
     change(
         run,
