@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from longtail import freezing, training
+from longtail import freezing, preparation
 from longtail.activations import ActivationCache
 from longtail.batching import LabelledTexts, tokenise
 from longtail.config import EncoderSettings, LossSettings, TrainingSettings
@@ -74,7 +74,7 @@ def main() -> None:
                                      max_length=settings.max_length, cache=cache,
                                      frozen_layers=first.frozen_layers))  # fmt: skip
         report("scoring on cached activations", tokens[1] / scored)
-        with mock.patch.object(training, "_CACHE_DTYPES", ("float32", "float32")):
+        with mock.patch.object(preparation, "_CACHE_DTYPES", ("float32", "float32")):
             full = arm(cache)
     for name, found in (("float16", first), ("float32", full)):
         values = " ".join(f"{entry['validation_micro_f1']:.4f}" for entry in found.history)

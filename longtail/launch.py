@@ -32,9 +32,9 @@ from longtail.activations import Progress as CacheProgress
 from longtail.batching import LabelledTexts
 from longtail.config import TrainingSettings
 from longtail.encoder import Encoder, build_classifier
-from longtail.processes import join_processes
+from longtail.processes import join_processes, number_of_processes
 from longtail.progress import Progress
-from longtail.training import TrainedArm, number_of_processes, train_arm
+from longtail.training import TrainedArm, train_arm
 
 logger = logging.getLogger(__name__)
 

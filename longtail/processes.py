@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from longtail.config import TrainingSettings
+
 Value = TypeVar("Value")
 
 # A process that dies is noticed by torchrun. One that waits while another computes activations must
@@ -93,3 +95,10 @@ def join_processes() -> Processes:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if cuda else "gloo", timeout=_TIMEOUT)
     return Processes(distributed.get_rank(), distributed.get_world_size())
+
+
+def number_of_processes(settings: TrainingSettings) -> int:
+    """How many processes the settings ask for: ``auto`` is one per CUDA device, at least one."""
+    if settings.processes == "auto":
+        return max(1, torch.cuda.device_count())
+    return settings.processes

@@ -10,37 +10,26 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from longtail.activations import ActivationCache, cache_key
+from longtail.activations import ActivationCache
 from longtail.activations import Progress as CacheProgress
-from longtail.batching import Collator, LabelledTexts, Source, tokenise
+from longtail.batching import Collator, LabelledTexts, Source
 from longtail.checkpoints import checkpoint_directory, last_checkpoint, run_fingerprint
 from longtail.config import TrainingSettings
-from longtail.encoder import Encoder, build_classifier, quiet_transformers
+from longtail.encoder import Encoder, quiet_transformers
 from longtail.errors import DataError
-from longtail.freezing import (
-    SPLITTABLE,
-    PartlyFrozen,
-    Split,
-    Whole,
-    encoder_layers,
-    freeze,
-    split,
-    trainable_layers,
-)
-from longtail.processes import ALONE, Processes, join_processes
+from longtail.freezing import SPLITTABLE, PartlyFrozen, Whole, encoder_layers
+from longtail.preparation import Inputs, Prepared, find_inputs, prepare, step_threads
+from longtail.processes import ALONE, Processes, join_processes, number_of_processes
 from longtail.progress import Progress, ProgressReporter
 from longtail.scoring import probabilities
-from longtail.segments import Dtype
 from longtail.thresholds import best_global_threshold
 from longtail.trainer import (
     METRIC,
@@ -48,12 +37,10 @@ from longtail.trainer import (
     StepLoss,
     training_arguments,
 )
-from longtail.workers import one_thread_per_operation
 
 logger = logging.getLogger(__name__)
 
 _VALIDATION_TOKENS = 4096
-_CACHE_DTYPES: tuple[Dtype, Dtype] = ("float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -139,9 +126,9 @@ def train_arm(
             work_dir=work_dir, resume=resume, progress=progress, cache_progress=cache_progress,
         )  # fmt: skip
     started = time.monotonic()
-    prepared = _prepare(encoder, labels, settings)
+    prepared = prepare(encoder, labels, settings)
     with processes.first_of_machine_first():
-        inputs = _inputs(
+        inputs = find_inputs(
             prepared, encoder, train, validation, settings, cache=cache, progress=cache_progress
         )
     prepared_by = time.monotonic()
@@ -152,7 +139,7 @@ def train_arm(
             prepared, inputs, train, validation, loss=loss, settings=settings,
             directory=directory, progress=progress, processes=processes,
         )  # fmt: skip
-        with quiet_transformers(), _threads(prepared, inputs):
+        with quiet_transformers(), step_threads(prepared, inputs):
             trainer.train(resume_from_checkpoint=last_checkpoint(directory, processes))
     history = _history(trainer.state.log_history)
     model = prepared.model.cpu().eval()
@@ -171,13 +158,6 @@ def train_arm(
     )
 
 
-def number_of_processes(settings: TrainingSettings) -> int:
-    """How many processes the settings ask for: ``auto`` is one per CUDA device, at least one."""
-    if settings.processes == "auto":
-        return max(1, torch.cuda.device_count())
-    return settings.processes
-
-
 def _check(labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:
     for name, part in (("training", train), ("validation", validation)):
         expected = (len(part.texts), len(labels))
@@ -187,86 +167,9 @@ def _check(labels: Sequence[str], train: LabelledTexts, validation: LabelledText
             raise DataError(f"there is no {name} text; the data set is too small to be split")
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A classifier with its frozen part apart, on its device."""
-
-    model: Any
-    module: PartlyFrozen | Whole
-    parts: Split | None
-    device: torch.device
-    depth: int
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    train: Source
-    validation: Source
-    cached: bool
-
-
-def _prepare(encoder: Encoder, labels: Sequence[str], settings: TrainingSettings) -> _Prepared:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build_classifier(encoder, labels, seed=settings.seed)
-    layers = len(encoder_layers(model))
-    trained = trainable_layers(settings.trainable_layers, layers, cuda=device.type == "cuda")
-    depth = layers - trained
-    frozen = freeze(model, depth)
-    parts = split(model, depth)
-    module = PartlyFrozen(parts) if parts is not None else Whole(model, frozen)
-    module.to_device(device)
-    return _Prepared(model, module, parts, device, depth)
-
-
-def _inputs(
-    prepared: _Prepared,
-    encoder: Encoder,
-    train: LabelledTexts,
-    validation: LabelledTexts,
-    settings: TrainingSettings,
-    *,
-    cache: ActivationCache | None,
-    progress: CacheProgress | None,
-) -> _Inputs:
-    """Cached activations where there can be any, else token ids.
-
-    Validation is kept in float32: the finished model is scored on it from the same activations.
-    """
-    tokens = [tokenise(encoder.tokenizer, part.texts, settings.max_length)
-              for part in (train, validation)]  # fmt: skip
-    plain = _Inputs(tokens[0], tokens[1], cached=False)
-    if cache is None or not settings.cache or prepared.depth < 0:
-        return plain
-    if prepared.parts is None:
-        logger.info(
-            "the layers of a %s encoder cannot be cached; they are computed in every epoch",
-            encoder.family,
-        )
-        return plain
-    lower = prepared.parts.lower
-    key = cache_key(lower, encoder.tokenizer, settings.max_length)
-    found = []
-    for source, dtype in zip(tokens, _CACHE_DTYPES, strict=True):
-        activations = cache.get(lower, source, key=key, dtype=dtype, progress=progress)
-        if activations is None:
-            return plain
-        found.append(activations)
-    computed = sum(activations.texts_computed for activations in found)
-    total = sum(len(source.texts) for source in tokens)
-    logger.info("frozen layers: %d of %d texts computed, the rest was cached", computed, total)
-    return _Inputs(found[0], found[1], cached=True)
-
-
-def _threads(prepared: _Prepared, inputs: _Inputs) -> AbstractContextManager[object]:
-    """One thread for steps that are too small to be divided: one layer at one token."""
-    layers = len(encoder_layers(prepared.model))
-    small = inputs.cached and layers - prepared.depth <= 1 and prepared.device.type == "cpu"
-    return one_thread_per_operation() if small else nullcontext()
-
-
 def _trainer(
-    prepared: _Prepared,
-    inputs: _Inputs,
+    prepared: Prepared,
+    inputs: Inputs,
     train: LabelledTexts,
     validation: LabelledTexts,
     *,

@@ -75,6 +75,16 @@ def test_the_cache_gives_what_the_layers_give(cache, dtype, tolerance):
 
 
 @pytest.mark.usefixtures("small_segments")
+def test_activations_are_mapped_and_not_read(cache):
+    found = get(cache, texts())
+    assert len(found.segments) > 1
+    assert sum(states.nbytes for states in found.segments) == cache.size()
+    for states in found.segments:
+        assert isinstance(states, np.memmap)
+        assert not states.flags.writeable
+
+
+@pytest.mark.usefixtures("small_segments")
 def test_only_new_texts_are_computed_and_equal_texts_once(cache):
     first, second = texts(30, 1), texts(20, 2)
     assert get(cache, [*first, first[0]]).texts_computed == len(set(first))

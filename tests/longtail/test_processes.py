@@ -21,9 +21,9 @@ from longtail.checkpoints import _last_whole
 from longtail.config import EncoderSettings
 from longtail.encoder import load_encoder
 from longtail.errors import ConfigError, TrainingError
-from longtail.processes import ALONE, Processes, join_processes
+from longtail.processes import ALONE, Processes, join_processes, number_of_processes
 from longtail.trainer import ArmTrainer
-from longtail.training import number_of_processes, train_arm
+from longtail.training import train_arm
 
 TRAIN, VALIDATION = labelled(64, 1), labelled(25, 2)
 

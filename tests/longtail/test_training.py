@@ -16,6 +16,7 @@ from longtail.batching import Collator, LabelledTexts, tokenise
 from longtail.config import EncoderSettings
 from longtail.encoder import build_classifier, load_encoder
 from longtail.errors import ConfigError, DataError
+from longtail.freezing import hidden
 from longtail.scoring import score
 from longtail.thresholds import best_global_threshold
 from longtail.trainer import METRIC, ArmTrainer, StepLoss
@@ -93,12 +94,38 @@ def test_the_cache_changes_nothing(tmp_path, loss):
 
 
 def test_the_cache_in_full_precision_changes_nothing_but_rounding(tmp_path, monkeypatch):
-    monkeypatch.setattr("longtail.training._CACHE_DTYPES", ("float32", "float32"))
+    monkeypatch.setattr("longtail.preparation._CACHE_DTYPES", ("float32", "float32"))
     plain, cached = train(), train(cache=ActivationCache(tmp_path))
     for one, two in zip(plain.history, cached.history, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
         assert one[METRIC] == pytest.approx(two[METRIC], abs=1e-6)
     same(plain, cached, tolerance=2e-5)
+
+
+def test_arms_epochs_seeds_and_runs_share_what_was_computed(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    computed = []
+    monkeypatch.setattr(
+        "longtail.activations.hidden",
+        lambda lower, ids, mask: computed.append(len(ids)) or hidden(lower, ids, mask),
+    )
+    train(cache=ActivationCache(tmp_path))
+    assert sum(computed) == 88  # every text once, in two epochs
+    for other in ({"loss": "db"}, {"settings": {"seed": 3, "epochs": 3}}):
+        train(cache=ActivationCache(tmp_path), **other)
+    assert sum(computed) == 88
+    assert caplog.text.count("frozen layers: 0 of 88 texts computed") == 2
+    train(train_on=labelled(70, 1), cache=ActivationCache(tmp_path))
+    assert sum(computed) == 94  # next week's texts
+
+
+def test_what_is_scored_is_kept_in_full_precision(tmp_path):
+    train(cache=ActivationCache(tmp_path))
+    width = tiny_encoder().config.hidden_size
+    for part, dtype in ((TRAIN, "float16"), (VALIDATION, "float32")):
+        tokens = int(tokenise(tiny_encoder().tokenizer, part.texts, 24).lengths.sum())
+        kept = sum(file.stat().st_size for file in tmp_path.glob(f"*-{dtype}/*.bin"))
+        assert kept == tokens * width * np.dtype(dtype).itemsize
 
 
 def test_the_split_trains_like_the_whole_model(monkeypatch):
@@ -113,9 +140,9 @@ def test_the_split_trains_like_the_whole_model(monkeypatch):
                 module.p = 0.0
         return model
 
-    monkeypatch.setattr("longtail.training.build_classifier", build)
+    monkeypatch.setattr("longtail.preparation.build_classifier", build)
     parts = train(settings=changes)
-    monkeypatch.setattr("longtail.training.split", lambda *_: None)
+    monkeypatch.setattr("longtail.preparation.split", lambda *_: None)
     whole = train(settings=changes)
     same(parts, whole, tolerance=2e-5)
 
@@ -173,7 +200,7 @@ def test_the_step_is_the_mean_over_known_cells():
     mean = (cells * known).sum().div(known.sum())
     mean.backward()
     found = steps(32, 1, part, loss="bce")
-    assert found["losses"][0] == pytest.approx(float(mean), rel=1e-5)
+    assert found["losses"][0] == pytest.approx(mean.item(), rel=1e-5)
     torch.testing.assert_close(
         found["gradients"][0]["classifier.weight"], model.classifier.weight.grad,
         rtol=1e-3, atol=1e-7,
