@@ -152,11 +152,20 @@ class PredictConfig(Settings):
         return store_directory(self.store)
 
 
+def _check_one_loss(loss: LossSettings) -> LossSettings:
+    if loss.name == "auto":
+        raise ValueError("auto chooses among losses; name the losses that are to be compared")
+    return loss
+
+
 def _named_losses(value: Any) -> Any:
     """A loss may be given by its name alone."""
     if not isinstance(value, list | tuple):
         return value
-    return [{"name": one} if isinstance(one, str) else one for one in value]
+    named = [{"name": one} if isinstance(one, str) else one for one in value]
+    if any(isinstance(one, dict) and one.get("name") == "auto" for one in named):
+        raise ValueError("auto chooses among losses: name here those that it is to choose from")
+    return named
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -173,7 +182,10 @@ class CompareConfig(Settings):
         min_length=1, description="The data sets by name, each with its export and how to read it."
     )
     losses: Annotated[
-        tuple[Annotated[LossSettings, AfterValidator(_check_loss)], ...],
+        tuple[
+            Annotated[LossSettings, AfterValidator(_check_one_loss), AfterValidator(_check_loss)],
+            ...,
+        ],
         BeforeValidator(_named_losses),
         AfterValidator(_each_once),
     ] = Field(

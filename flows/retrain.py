@@ -13,11 +13,12 @@ from flows.runtime import show_progress
 from longtail.config import LossSettings
 from tasks.champion import repair_registry, score_champion
 from tasks.gate import judge
-from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
+from tasks.handles import CONTENDER, ArmHandle, DatasetHandle, RunHandle, SplitHandle
 from tasks.ingest import current_dataset, ingest_export, update_dataset
 from tasks.publish import publish_candidate
 from tasks.report import write_report
 from tasks.run import open_run
+from tasks.select import select_candidate
 from tasks.split import split_dataset
 from tasks.track import track_run
 from tasks.train import train_encoder, train_linear
@@ -39,8 +40,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
     repair_registry(run, config.publish)
     dataset = _update_dataset(run, config)
     split = split_dataset(run, dataset, config.data, config.split, config.groups)
-    arms = tuple(tune_thresholds(split, arm, config.thresholds)
-                 for arm in _train_arms(run, split, dataset, config))  # fmt: skip
+    arms = _trained_arms(run, split, dataset, config)
     champion = score_champion(run, split, config.publish)
     verdict = judge(run, split, arms, champion, config.gate)
     verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=_who())
@@ -65,17 +65,27 @@ def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
     )
 
 
-def _train_arms(
+def _trained_arms(
     run: RunHandle, split: SplitHandle, dataset: DatasetHandle, config: RetrainConfig
-) -> list[ArmHandle]:
+) -> tuple[ArmHandle, ...]:
+    """Linear, BCE, with ``auto`` what was not chosen, and last the candidate; all of them tuned."""
     linear = train_linear(run, split, config.linear)
     shared = (run, split, dataset, config.encoder, config.training)
     fused: dict[str, Any] = {"linear": linear, "fusion": config.fusion}
-    return [
+    losses = config.loss.candidates
+    names = ["candidate"] if len(losses) == 1 else [CONTENDER + loss.name for loss in losses]
+    arms = [
         linear,
         train_encoder(*shared, arm="bce", loss=LossSettings(name="bce"), **fused),
-        train_encoder(*shared, arm="candidate", loss=config.loss, **fused),
+        *(
+            train_encoder(*shared, arm=name, loss=loss, **fused)
+            for name, loss in zip(names, losses, strict=True)
+        ),
     ]
+    linear, bce, *candidates = (tune_thresholds(split, arm, config.thresholds) for arm in arms)
+    if len(candidates) > 1:
+        candidates = [*select_candidate(run, split, tuple(candidates), bce)]
+    return (linear, bce, *candidates)
 
 
 def _tell(run: RunHandle, dataset: DatasetHandle, config: RetrainConfig) -> list[str]:

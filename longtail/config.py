@@ -125,8 +125,15 @@ class LossSettings(Settings):
     See docs/reference/losses.md.
     """
 
-    name: Literal[LossName, "article"] = Field(
-        "db", description="A preset; article where the arguments below take its place."
+    name: Literal[LossName, "article", "auto"] = Field(
+        "db",
+        description="A preset; auto: the best of the shortlist by validation; article where the "
+        "arguments below take its place.",
+    )
+    shortlist: tuple[LossName, ...] = Field(
+        ("db", "ntr-focal", "asl"),
+        min_length=1,
+        description="What auto trains and chooses from; db is always in it.",
     )
     options: dict[str, float | bool | str | None] = Field(
         default_factory=dict, description="Fields of longtail.losses.LossSpec to override."
@@ -160,7 +167,21 @@ class LossSettings(Settings):
                 f"loss.options ({', '.join(self.options)}) change a preset; beside loss.article "
                 "put the arguments into it"
             )
+        if self.name == "auto" and self.options:
+            raise ValueError(
+                f"loss.options ({', '.join(self.options)}) change one preset, loss.name is auto: "
+                "name the preset, or leave the options out"
+            )
         return self
+
+    @property
+    def candidates(self) -> tuple[LossSettings, ...]:
+        """The losses to train: itself, or with auto the shortlist, ``db`` in any case."""
+        if self.name != "auto":
+            return (self,)
+        first: tuple[LossName, ...] = () if "db" in self.shortlist else ("db",)
+        names = dict.fromkeys((*first, *self.shortlist))
+        return tuple(LossSettings(name=name) for name in names)
 
 
 class TrainingSettings(Settings):
@@ -257,6 +278,12 @@ class GatePolicy(Settings):
     draws: int = Field(10_000, ge=100, description="Bootstrap draws.")
     min_gain: float = Field(
         0.0, description="The micro-F1 gain's lower bound over BCE must be above."
+    )
+    training_deviation: float = Field(
+        0.0025,
+        ge=0.0,
+        description="Standard deviation of the micro-F1 gain when both arms are trained again with "
+        "other seeds; it widens the bound against BCE.",
     )
     champion_mode: Literal["refresh", "improve"] = Field(
         "refresh", description="refresh: not inferior to the champion; improve: better than it."

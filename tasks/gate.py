@@ -19,9 +19,10 @@ from longtail.thresholds import threshold_curve
 from tasks.arms import ARM_FILE, read_thresholds
 from tasks.artifacts import percent, publish_markdown, publish_table
 from tasks.data import SplitData
-from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
+from tasks.handles import CONTENDER, ArmHandle, ChampionHandle, RunHandle, SplitHandle
 from tasks.journal import record_look
 from tasks.leaks import check_leaks, untainted_test
+from tasks.select import SELECTION
 
 logger = logging.getLogger(__name__)
 _CURVE_POINTS = 99
@@ -38,6 +39,7 @@ def judge(
     """Score every arm on the test set, write ``metrics.json`` and decide."""
     data = SplitData(split)
     every = (*arms, *champion.arms)
+    judged = [arm for arm in arms if not arm.arm.startswith(CONTENDER)]
     test = untainted_test(data, champion.arms, policy.min_test_texts)
     evaluations: dict[str, ArmEvaluation] = {arm.arm: _evaluate(data, test, arm) for arm in every}
     looks = record_look(run.model_store, run.id, test.fingerprint)
@@ -51,8 +53,8 @@ def judge(
     inputs = GateInputs(
         test=test,
         groups=data.groups,
-        arms={arm.arm: evaluations[arm.arm] for arm in arms},
-        leaks=check_leaks(data, test, every),
+        arms={arm.arm: evaluations[arm.arm] for arm in judged},
+        leaks=check_leaks(data, test, (*judged, *champion.arms)),
         champion_state=champion.state,
         champion_error=champion.error,
         references=references,
@@ -122,6 +124,7 @@ def _metrics(
         "started_at": run.started_at,
         "candidate_loss": candidate.loss,
         "threshold_policy": policy,
+        "selection": _selection(run),
         "test": {
             "texts": len(test.ids),
             "labels": len(test.labels),
@@ -140,6 +143,11 @@ def _metrics(
         "groups": {"cutoffs": groups.cutoffs, **_group_summaries(data, test_support)},
         "arms": {arm.arm: _arm_entry(data, arm, evaluations[arm.arm]) for arm in arms},
     }
+
+
+def _selection(run: RunHandle) -> Any:
+    path = run.directory / SELECTION
+    return storage.read_json(path) if path.is_file() else None
 
 
 def _group_summaries(data: SplitData, test_support: Any) -> dict[str, dict[str, int]]:

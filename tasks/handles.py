@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from longtail.config import Settings
 
-ArmName = Literal["linear", "bce", "candidate", "champion", "best_champion"]
+CONTENDER = "candidate-"
+"""What the arms of a shortlist that was not chosen begin with; the loss's name follows."""
+
+ArmName = Annotated[str, Field(pattern=r"^(linear|bce|candidate(-[a-z0-9-]+)?|(best_)?champion)$")]
 
 
 class RunHandle(Settings):

@@ -153,6 +153,8 @@ def resolve_spec(settings: LossSettings | LossSpec) -> LossSpec:
         return settings
     if settings.article is not None:
         return from_article_config(settings.article)
+    if settings.name == "auto":
+        raise ConfigError("the loss auto stands for a shortlist: take one of its candidates")
     preset = PRESETS[cast("LossName", settings.name)]
     options = settings.options
     unknown = sorted(set(options) - set(_FIELDS))

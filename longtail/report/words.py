@@ -38,8 +38,13 @@ _ABOUT_ARMS = {
 }
 
 
+_CONTENDER = "candidate-"
+
+
 def arm_name(arm: str) -> str:
     """Short name of an arm."""
+    if arm.startswith(_CONTENDER):
+        return f"{arm.removeprefix(_CONTENDER)}, not chosen"
     return _ARMS.get(arm, arm)
 
 
@@ -64,6 +69,9 @@ def about_arm(run: RunFiles, arm: str) -> str:
     """One line on what an arm is."""
     if arm == "candidate":
         return f"the same encoder, data and budget trained with {loss_name(candidate_loss(run))}"
+    if arm.startswith(_CONTENDER):
+        loss = loss_name(arm.removeprefix(_CONTENDER))
+        return f"the same trained with {loss}; validation preferred the candidate"
     return _ABOUT_ARMS.get(arm, "")
 
 

@@ -9,7 +9,14 @@ import pytest
 from pydantic import BaseModel
 
 from flows import reference
-from flows.config import PredictConfig, RetrainConfig, load_config, name_of, store_directory
+from flows.config import (
+    CompareConfig,
+    PredictConfig,
+    RetrainConfig,
+    load_config,
+    name_of,
+    store_directory,
+)
 from longtail.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -223,3 +230,25 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
         else:
             keys.append(f"{prefix}{name}")
     return keys
+
+
+def test_auto_stands_for_a_shortlist_with_db_in_it():
+    def losses(*overrides):
+        config = load_config(None, ["loss.name=auto", *overrides])
+        return [loss.name for loss in config.loss.candidates]
+
+    assert "db" in losses()
+    assert losses("loss.shortlist=[asl, zlpr]") == ["db", "asl", "zlpr"]
+    assert losses("loss.shortlist=[asl, db, asl]") == ["asl", "db"]
+    assert [loss.name for loss in load_config(None, ["loss.name=la"]).loss.candidates] == ["la"]
+
+
+def test_auto_takes_no_options():
+    with pytest.raises(ConfigError, match="name the preset"):
+        load_config(None, ["loss.name=auto", "loss.options.focal_gamma=1"])
+
+
+def test_a_comparison_names_its_losses():
+    overrides = ["data.desk.path=desk.csv", "losses=[bce, auto]"]
+    with pytest.raises(ConfigError, match="auto chooses among losses"):
+        load_config(None, overrides, model=CompareConfig)
