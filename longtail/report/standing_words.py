@@ -38,11 +38,10 @@ def _overall(standings: Standings, where: str, winners: Sequence[list[str]]) -> 
         f"{one.name}: {listed(won) or 'none'}"
         for one, won in zip(standings.data_sets, winners, strict=True)
     ]
-    if len(standings.data_sets) == 1:
-        said = f"{listed(everywhere)} {_beat(everywhere)}" if everywhere else "no loss beats"
-        return f"{where} on {standings.data_sets[0].name}, {said} {baseline} on {three}."
     said = f"{listed(everywhere)} {_beat(everywhere)}" if everywhere else "no loss beats"
-    return f"{where}, {said} {baseline} on {three} on every data set ({'; '.join(each)})."
+    if len(standings.data_sets) == 1:
+        return f"{where}: {said} {baseline} on {three}."
+    return f"{where}: {said} {baseline} on {three} on every data set ({'; '.join(each)})."
 
 
 def _beat(losses: Sequence[str]) -> str:
