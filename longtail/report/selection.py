@@ -34,10 +34,9 @@ def selection_table(run: RunFiles) -> Table | None:
     rows = _rows(run)
     if not rows:
         return None
-    chosen = "best"
-    cells = [
+    cells: list[list[str | Cell]] = [
         [
-            Cell(str(row.get("loss")), chosen if row.get("chosen") else ""),
+            Cell(str(row.get("loss")), "best" if row.get("chosen") else ""),
             percent(number(row.get("micro_f1")), 2),
             percent(number(row.get("macro_f1")), 2),
             integer(number(row.get("recognised_labels"))),

@@ -1,0 +1,60 @@
+"""How the page tells which loss was chosen from a shortlist, and by what."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+from longtail.report.arms import arms_table
+from longtail.report.files import RunFiles
+from longtail.report.selection import selection_sentence, selection_table
+
+NOBODY = RunFiles(Path("run"), dt.datetime(2026, 11, 22, tzinfo=dt.UTC), {})
+
+
+def entry(loss, arm, micro_f1, labels, *, chosen=False):
+    return {
+        "loss": loss, "arm": arm, "chosen": chosen, "seconds": 90.0, "micro_f1": micro_f1,
+        "macro_f1": 0.4, "recognised_labels": labels, "fusion": {"weight": 1.5},
+    }  # fmt: skip
+
+
+def run(needed, *rows):
+    arms = {row["arm"]: {"overall": {"micro_f1": row["micro_f1"] - 0.01}} for row in rows}
+    metrics = {
+        "arms": arms,
+        "selection": {"baseline_recognised_labels": needed, "shortlist": list(rows)},
+    }
+    return RunFiles(Path("run"), NOBODY.date, {}, metrics)
+
+
+DB = entry("db", "candidate-db", 0.52, 100)
+ASL = entry("asl", "candidate", 0.55, 90, chosen=True)
+
+
+def test_a_run_with_one_loss_has_no_selection():
+    assert selection_sentence(NOBODY) == ""
+    assert selection_table(NOBODY) is None
+
+
+def test_the_sentence_says_by_what_the_loss_was_chosen():
+    said = selection_sentence(run(80, DB, ASL))
+    assert said.startswith("asymmetric loss (asl) was chosen from 2 losses, by validation alone")
+    assert "at least the 80 labels of BCE" in said
+    assert "none recognises the 101 labels of BCE" in selection_sentence(run(101, DB, ASL))
+
+
+def test_the_table_has_every_loss_on_validation_and_on_test():
+    table = selection_table(run(80, DB, ASL))
+    assert [[cell.text for cell in row][:2] for row in table.rows] == [
+        ["db", "52.00\N{NARROW NO-BREAK SPACE}%"], ["asl", "55.00\N{NARROW NO-BREAK SPACE}%"]
+    ]  # fmt: skip
+    assert [row[0].css for row in table.rows] == ["", "best"]
+    assert table.rows[0][6].text == "51.00\N{NARROW NO-BREAK SPACE}%"
+    assert table.rows[0][4].text == "1.5"
+
+
+def test_what_was_not_chosen_is_named_so_among_the_arms():
+    columns = arms_table(run(80, DB, ASL)).columns
+    assert "Candidate" in columns
+    assert "db, not chosen" in columns
