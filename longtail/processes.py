@@ -1,7 +1,7 @@
 """The processes that share one training, and what they tell each other.
 
-``torchrun`` and ``accelerate launch`` say through the environment how many there are. A process
-alone is the common case, and for it nothing is set up.
+``torchrun`` says through the environment how many there are. A process alone is the common case,
+and for it nothing is set up.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def train_arm(
     same order. Each epoch's validation micro-F1 is taken at that epoch's own best threshold; the
     best epoch's weights are returned.
 
-    Under ``torchrun`` or ``accelerate launch`` the processes share every step, and each of them
-    returns the same arm; otherwise ``settings.processes`` says how many are started.
+    Under ``torchrun`` the processes share every step, and each of them returns the same arm;
+    otherwise ``settings.processes`` says how many are started.
 
     Args:
         encoder: what :func:`longtail.encoder.load_encoder` gave.
@@ -108,13 +108,14 @@ def train_arm(
         cache: where activations of frozen layers are kept; without one they are recomputed.
         work_dir: where checkpoints go, one per epoch; a temporary directory by default.
         resume: go on from the last whole checkpoint in ``work_dir``, if it belongs to this same
-            run (data, labels, encoder, loss and settings), else start anew.
+            run (data, labels, encoder, loss, settings and processes), else start anew.
         progress: called about once a second.
         cache_progress: called with (texts done, texts to compute) while activations are computed.
 
     Raises:
         DataError: no text to train or validate on, or labels that do not fit the matrices.
-        ConfigError: the loss became NaN or infinite.
+        ConfigError: the loss became NaN or infinite, or a batch has fewer texts than processes.
+        TrainingError: one of several processes died.
     """
     _check(labels, train, validation)
     processes = join_processes()
