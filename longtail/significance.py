@@ -8,12 +8,13 @@ docs/decisions/0012-the-gates-bootstrap.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.special import bdtr
+from scipy.special import bdtr, ndtri
 
 from longtail.metrics import Counts, Floats, f1
 
@@ -88,9 +89,18 @@ def resample(
 
 
 def gain_of(
-    total_a: Counts, total_b: Counts, sums_a: Floats, sums_b: Floats, confidence: float
+    total_a: Counts,
+    total_b: Counts,
+    sums_a: Floats,
+    sums_b: Floats,
+    confidence: float,
+    deviation: float = 0.0,
 ) -> Gain:
     """The gain in F1 of arm a over arm b and its percentile bounds.
+
+    The draws say how much other texts would change the gain. ``deviation`` says how much training
+    both arms again would: as an independent normal error it widens each bound's distance from the
+    gain, d, to sqrt(d² + (z · deviation)²) with z the normal quantile of that bound.
 
     Args:
         total_a: counts of a on the data as they are, shape (3,).
@@ -98,6 +108,8 @@ def gain_of(
         sums_a: counts of a in each draw, shape (draws, 3).
         sums_b: counts of b in the same draws, shape (draws, 3).
         confidence: of the one-sided bound and of the interval, in (0, 1).
+        deviation: standard deviation of the gain over trainings of both arms, at least 0; 0 asks
+            about these two models and not about how they were made.
     """
     a, b = float(f1(total_a)), float(f1(total_b))
     gains = f1(sums_a) - f1(sums_b)
@@ -105,7 +117,12 @@ def gain_of(
     lower = float(np.quantile(gains, tail, method="lower"))
     low = float(np.quantile(gains, tail / 2, method="lower"))
     high = float(np.quantile(gains, 1 - tail / 2, method="higher"))
-    return Gain(a, b, a - b, lower, (low, high))
+    gain = a - b
+    if deviation != 0:  # not > 0: a NaN must make the bounds NaN, which no rule passes
+        lower = gain - _widened(gain - lower, tail, deviation)
+        low = gain - _widened(gain - low, tail / 2, deviation)
+        high = gain + _widened(high - gain, tail / 2, deviation)
+    return Gain(a, b, gain, lower, (low, high))
 
 
 def paired_bootstrap(
@@ -141,3 +158,9 @@ def sign_test(won: int, lost: int) -> float:
         return 1.0
     # At even odds the binomial is symmetric: both tails weigh what the smaller one does.
     return min(1.0, 2.0 * float(bdtr(min(won, lost), won + lost, 0.5)))
+
+
+def _widened(distance: float, tail: float, deviation: float) -> float:
+    """A bound's distance from the gain with an independent normal error added."""
+    error = float(ndtri(1.0 - tail)) * deviation
+    return math.sqrt(distance * distance + error * error)

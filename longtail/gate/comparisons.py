@@ -11,6 +11,7 @@ from longtail import storage
 from longtail.config import GROUPS, GatePolicy
 from longtail.evaluation import ArmEvaluation, slice_counts
 from longtail.gate.inputs import (
+    BASELINE,
     CANDIDATE,
     GateInputs,
     UncheckedError,
@@ -145,19 +146,26 @@ def _compare(
     ends = np.cumsum([part.shape[1] for part in flat])[:-1]
     parts = np.split(sums, ends, axis=1)
     return {
-        name: _comparison(inputs, name, side, part, policy.confidence)
+        name: _comparison(inputs, name, side, part, policy)
         for (name, side), part in zip(prepared.items(), parts, strict=True)
     }
 
 
 def _comparison(
-    inputs: GateInputs, name: str, side: _Prepared, sums: Floats, confidence: float
+    inputs: GateInputs, name: str, side: _Prepared, sums: Floats, policy: GatePolicy
 ) -> Comparison:
+    # Only the rules against BCE are about how a model was made; the others are about the model.
+    deviation = policy.training_deviation if name == BASELINE else 0.0
     drawn = sums.reshape(len(sums), *side.counts.shape[1:])
     total = side.counts.sum(axis=0)
     gains = {
         slice_name: gain_of(
-            total[at, 0], total[at, 1], drawn[:, at, 0], drawn[:, at, 1], confidence
+            total[at, 0],
+            total[at, 1],
+            drawn[:, at, 0],
+            drawn[:, at, 1],
+            confidence=policy.confidence,
+            deviation=deviation,
         )
         for at, slice_name in enumerate(side.names)
     }

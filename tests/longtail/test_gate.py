@@ -112,7 +112,7 @@ def test_points_never_round_a_difference_away():
 
 def test_equal_arms_do_not_beat_bce():
     same = replace(WIN, arms={**WIN.arms, "bce": WIN.arms["candidate"]})
-    rules = results(decide(same, POLICY))
+    rules = results(decide(same, policy(training_deviation=0.0)))
     assert rules["bce_micro_f1"].value == 0.0
     assert not rules["bce_micro_f1"].passed
 
@@ -147,6 +147,23 @@ def test_labels_won_and_lost_are_named():
     assert verdict.labels_won == ("tax",)
     assert verdict.labels_lost == ("sso", "vat")
     assert "1 labels won and 2 lost" in results(verdict)["bce_labels_won_lost"].detail
+
+
+def test_the_deviation_of_training_widens_the_bound_against_bce_alone():
+    sure, unsure = (results(decide(WIN, policy(training_deviation=d))) for d in (0.0, 0.05))
+    gain = WIN.arms["candidate"].overall["micro_f1"] - WIN.arms["bce"].overall["micro_f1"]
+    distance = np.hypot(gain - sure["bce_micro_f1"].value, 1.6448536 * 0.05)
+    assert unsure["bce_micro_f1"].value == pytest.approx(gain - distance)
+    for name in ("champion_micro_f1", "champion_group_f1:TAIL", "linear_micro_f1"):
+        assert unsure[name].value == sure[name].value
+    assert "5.00 pt" in unsure["bce_micro_f1"].detail
+    assert "training" not in sure["bce_micro_f1"].detail
+
+
+@pytest.mark.parametrize("deviation", [float("nan"), float("inf"), 1.0])
+def test_a_deviation_that_is_no_number_or_too_large_blocks(deviation):
+    rule = results(decide(WIN, policy(training_deviation=deviation)))["bce_micro_f1"]
+    assert not rule.passed
 
 
 # Against the champions

@@ -130,6 +130,7 @@ def test_a_stricter_policy_never_promotes_more(inputs, step, confidence, floor, 
     lax = POLICY.model_copy(update={"confidence": 0.6, "min_test_texts": 1, "linear": "off"})
     stricter = [
         {"min_gain": lax.min_gain + step},
+        {"training_deviation": lax.training_deviation + step},
         {"confidence": confidence},
         {"floors": {"micro_f1": floor}},
         {"min_test_texts": 1 + texts},

@@ -3,10 +3,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from longtail.metrics import f1
-from longtail.significance import paired_bootstrap, resample, sign_test, sum_by_unit
+from longtail.significance import (
+    gain_of,
+    paired_bootstrap,
+    resample,
+    sign_test,
+    sum_by_unit,
+)
 
 
 def arm(rng, units, quality):
@@ -109,6 +115,41 @@ def test_false_alarms_are_as_rare_as_the_confidence_says():
         a, b = arm(rng, 150, 0.6), arm(rng, 150, 0.6)
         alarms += paired_bootstrap(a, b, 300, seed, 0.95).lower > 0
     assert 0.02 < alarms / 400 < 0.09
+
+
+def gain_with(a, b, deviation, confidence=0.95, draws=300):
+    sums = resample(np.concatenate([a, b], axis=1), draws, 1)
+    return gain_of(a.sum(axis=0), b.sum(axis=0), sums[:, :3], sums[:, 3:], confidence, deviation)
+
+
+def test_the_deviation_of_training_adds_as_an_independent_error():
+    rng = np.random.default_rng(0)
+    a, b = arm(rng, 400, 0.7), arm(rng, 400, 0.6)
+    plain, wide = gain_with(a, b, 0.0), gain_with(a, b, 0.02)
+    assert plain == paired_bootstrap(a, b, 300, 1, 0.95)
+    assert wide.gain == plain.gain
+    one, two = norm.ppf(0.95), norm.ppf(0.975)
+    assert wide.gain - wide.lower == pytest.approx(
+        np.sqrt((plain.gain - plain.lower) ** 2 + (one * 0.02) ** 2)
+    )
+    for end in (0, 1):
+        far = abs(plain.gain - plain.interval[end])
+        assert abs(wide.gain - wide.interval[end]) == pytest.approx(np.hypot(far, two * 0.02))
+
+
+def test_equal_recipes_are_rarely_better_once_the_deviation_is_known():
+    """Two trainings differ a little in quality; many texts make that difference certain."""
+    deviation, alarms = 0.01, np.zeros(2)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        qualities = rng.normal(0.6, deviation, 2)
+        a, b = (arm(rng, 2000, quality) for quality in qualities)
+        gains = f1(a.sum(axis=0)) - f1(b.sum(axis=0))
+        of_f1 = 1.05 * deviation * np.sqrt(2)  # the slope of F1 in the quality is 1.05 here
+        alarms += [gain_with(a, b, d, draws=100).lower > 0 for d in (0.0, of_f1)]
+        assert abs(gains) < 0.1
+    assert alarms[0] / 200 > 0.15
+    assert alarms[1] / 200 < 0.1
 
 
 def test_ten_thousand_draws_of_six_thousand_units_in_seconds_and_bounded_memory():
