@@ -104,10 +104,8 @@ class MultiLabelLoss(nn.Module):
             # Before any arithmetic: a NaN there would reach the gradient through 0 · NaN.
             z = torch.where(known, z, 0.0)
         if self.spec.form == "pointwise":
-            total = self._per_cell(z, positive, known).sum()
-        else:
-            total = self._compared(z + self.bias.to(z.dtype), positive, known)
-        return total * self.spec.loss_weight
+            return self._per_cell(z, positive.to(z.dtype), known).sum()
+        return self._compared(z + self.bias.to(z.dtype), positive, known) * self.spec.loss_weight
 
     def sum(self, logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
         """The same as calling the module, under the name that says what it is."""
@@ -135,60 +133,53 @@ class MultiLabelLoss(nn.Module):
             return forms.zlpr(z, positive, negative)
         return forms.two_way(z, positive, negative, self.spec.two_way_temperature)
 
-    def _per_cell(self, z: Tensor, positive: Tensor, known: Tensor | None) -> Tensor:
+    def _per_cell(self, z: Tensor, y: Tensor, known: Tensor | None) -> Tensor:
         """The loss of every cell, (B, L), 0 where unknown."""
         spec = self.spec
-        margin = terms.truth_margin(z, positive, self.bias.to(z.dtype), spec.neg_scale)
-        cell, log_miss = terms.log_likelihood(margin, positive, spec.negative_shift)
+        margin = terms.truth_margin(z, y, self.bias.to(z.dtype), spec.neg_scale)
+        cell, log_miss = terms.log_likelihood(margin, y, spec.negative_shift)
         if spec.focal:
-            cell = cell * terms.focal_factor(log_miss, self._gamma(positive, like=z))
-        cell = cell.mul_(self._scale(z, positive, known))
+            cell = cell * terms.focal_factor(log_miss, self._gamma(y))
+        cell = cell.mul_(self._scale(y, known))
         return cell if known is None else torch.where(known, cell, 0.0)
 
-    def _gamma(self, positive: Tensor, like: Tensor) -> float | Tensor:
+    def _gamma(self, y: Tensor) -> float | Tensor:
         of_positives, of_negatives = self.spec.focal_gamma, self.spec.focal_gamma_negatives
         if of_negatives is None or of_negatives == of_positives:
             return of_positives
-        return terms.by_truth(positive, of_positives, of_negatives, like=like)
+        return terms.by_truth(y, of_positives, of_negatives)
 
-    def _scale(self, z: Tensor, positive: Tensor, known: Tensor | None) -> float | Tensor:
-        """What no gradient flows through: −α_t, 1/λ and the weight of a cell."""
+    def _scale(self, y: Tensor, known: Tensor | None) -> float | Tensor:
+        """What no gradient flows through: −α_t, 1/λ, the weight of a cell and of the whole."""
         spec = self.spec
         alpha = (spec.focal_alpha, 1.0 - spec.focal_alpha) if spec.focal else (1.0, 1.0)
-        of_positives = -alpha[0]
-        of_negatives = -alpha[1] / (spec.neg_scale if spec.negatives_divided else 1.0)
+        of_positives = -spec.loss_weight * alpha[0]
+        of_negatives = -spec.loss_weight * alpha[1]
+        if spec.negatives_divided:
+            of_negatives /= spec.neg_scale
         scale: float | Tensor = of_positives
         if of_positives != of_negatives:
-            scale = terms.by_truth(positive, of_positives, of_negatives, like=z)
-        if spec.reweighting != "none":
-            scale = self._weight(positive, known, z.dtype) * scale
-        return scale
+            scale = terms.by_truth(y, of_positives, of_negatives)
+        return scale if spec.reweighting == "none" else self._weight(y, known) * scale
 
-    def _weight(self, positive: Tensor, known: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def _weight(self, y: Tensor, known: Tensor | None) -> Tensor:
         """Weights of the cells, broadcastable to (B, L)."""
         spec = self.spec
-        label_weight = self.label_weight.to(dtype)
+        label_weight = self.label_weight.to(y.dtype)
         if spec.reweighting == "rebalance":
             weight = terms.rebalance_weight(
-                positive,
-                label_weight,
-                spec.rebalance_alpha,
-                spec.rebalance_beta,
-                self.mu.to(dtype),
+                y, label_weight, spec.rebalance_alpha, spec.rebalance_beta, self.mu.to(y.dtype)
             )
         elif spec.reweighting == "class_balanced" and spec.class_balance_mode != "by_class":
             weight = terms.class_balanced_text_weight(
-                positive,
-                self.support.to(dtype),
-                spec.class_balance_beta,
-                spec.class_balance_mode,
+                y, self.support.to(y.dtype), spec.class_balance_beta, spec.class_balance_mode
             )
         else:
             weight = label_weight
         if spec.weight_norm == "by_instance":
-            return terms.normalise_by_instance(weight.expand_as(positive), known)
+            return terms.normalise_by_instance(weight.expand_as(y), known)
         if spec.weight_norm == "by_batch":
-            return terms.normalise_by_batch(weight.expand_as(positive), known)
+            return terms.normalise_by_batch(weight.expand_as(y), known)
         return weight
 
     def _check_shapes(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> None:

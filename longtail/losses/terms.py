@@ -1,9 +1,10 @@
 """The equations of the losses as small functions on tensors.
 
-Shapes: B texts, L labels. ``positive`` is bool (B, L), False where a cell is not known. Nothing
-here looks at the values of a tensor to decide what to do, so that ``torch.compile`` sees one graph;
-and nothing is a matrix product, which autocast would take in half precision. What is changed in
-place was made in the same line: that spares large batches much of their memory traffic.
+Shapes: B texts, L labels. ``y`` is the matrix of positives as numbers 0 and 1, shape (B, L), in
+the floating type of the computation; a cell that is not known is 0 in it. Nothing here looks at
+the values of a tensor to decide what to do, so that ``torch.compile`` sees one graph; and nothing
+is a matrix product, which autocast would take in half precision. What is changed in place was made
+in the same line: that spares large batches much of their memory traffic.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from torch.nn.functional import logsigmoid, pad
 from longtail.losses.spec import ClassBalanceMode
 
 
-def by_truth(positive: Tensor, of_positives: float, of_negatives: float, like: Tensor) -> Tensor:
-    """One number where ``positive``, another elsewhere; its shape, and the type of ``like``.
+def by_truth(y: Tensor, of_positives: float, of_negatives: float) -> Tensor:
+    """One number for positives and one for negatives; the shape and type of ``y``.
 
     ``torch.where`` on two Python numbers would round them to float32.
     """
-    return torch.where(positive, like.new_full((), of_positives), like.new_full((), of_negatives))
+    return (y * (of_positives - of_negatives)).add_(of_negatives)
 
 
-def truth_margin(logits: Tensor, positive: Tensor, bias: Tensor, neg_scale: float) -> Tensor:
+def truth_margin(logits: Tensor, y: Tensor, bias: Tensor, neg_scale: float) -> Tensor:
     """Log-odds that the adjusted logit gives to the truth: z + b, or −λ(z + b) for negatives.
 
     Negative-tolerant regularisation, Wu et al. (ECCV 2020): the bias starts each label at its
@@ -33,14 +34,14 @@ def truth_margin(logits: Tensor, positive: Tensor, bias: Tensor, neg_scale: floa
 
     Args:
         logits: (B, L), unchanged.
-        positive: bool (B, L).
+        y: (B, L).
         bias: b of each label, (L,).
         neg_scale: λ.
     """
-    return (logits + bias).mul_(by_truth(positive, 1.0, -neg_scale, like=logits))
+    return (logits + bias).mul_(by_truth(y, 1.0, -neg_scale))
 
 
-def log_likelihood(margin: Tensor, positive: Tensor, shift: float) -> tuple[Tensor, Tensor]:
+def log_likelihood(margin: Tensor, y: Tensor, shift: float) -> tuple[Tensor, Tensor]:
     """Logarithms of p_t and of 1 − p_t, both (B, L).
 
     p_t is σ(margin); for negatives it is raised by the probability shift of Ridnik et al. (ICCV
@@ -51,6 +52,7 @@ def log_likelihood(margin: Tensor, positive: Tensor, shift: float) -> tuple[Tens
     if shift > 0.0:
         # The smallest number stands for 0, whose logarithm has no gradient.
         miss = (torch.sigmoid(-margin) - shift).clamp(min=torch.finfo(margin.dtype).tiny)
+        positive = y > 0
         of_truth = torch.where(positive, of_truth, torch.log1p(-miss))
         of_miss = torch.where(positive, of_miss, torch.log(miss))
     return of_truth, of_miss
@@ -65,12 +67,12 @@ def focal_factor(log_miss: Tensor, gamma: float | Tensor) -> Tensor:
 
 
 def rebalance_weight(
-    positive: Tensor, inverse_support: Tensor, alpha: float, beta: float, mu: Tensor
+    y: Tensor, inverse_support: Tensor, alpha: float, beta: float, mu: Tensor
 ) -> Tensor:
     """α + σ(β(r − μ)), r = (1/n_i) / Σ_{j: y_j = 1} 1/n_j; Wu et al. (ECCV 2020).
 
     Args:
-        positive: bool (B, L).
+        y: (B, L).
         inverse_support: 1/n of each label, (L,).
         alpha: the smallest weight.
         beta: steepness of the map.
@@ -79,10 +81,10 @@ def rebalance_weight(
     Returns:
         (B, L); 1 for a text without positives, whose r does not exist.
     """
-    total = torch.where(positive, inverse_support, 0.0).sum(dim=1, keepdim=True)
+    total = (y * inverse_support).sum(dim=1, keepdim=True)
     # Without positives r = 1/0 is infinite and σ(∞) = 1: without α, that is the weight.
-    smallest = by_truth(total > 0, alpha, 0.0, like=total)
-    return (inverse_support * (beta / total)).sub_(mu * beta).sigmoid_().add_(smallest)
+    smallest = alpha * total.sign()
+    return (inverse_support * (beta / total)).sub_(mu, alpha=beta).sigmoid_().add_(smallest)
 
 
 def class_balanced_weight(n: Tensor, beta: float) -> Tensor:
@@ -92,12 +94,12 @@ def class_balanced_weight(n: Tensor, beta: float) -> Tensor:
 
 
 def class_balanced_text_weight(
-    positive: Tensor, support: Tensor, beta: float, mode: ClassBalanceMode
+    y: Tensor, support: Tensor, beta: float, mode: ClassBalanceMode
 ) -> Tensor:
     """One class-balanced weight per text, made of its positives.
 
     Args:
-        positive: bool (B, L).
+        y: (B, L).
         support: n of each label, (L,).
         beta: β of the effective number of samples.
         mode: ``average_n``, ``average_w`` or ``min_n``.
@@ -105,16 +107,16 @@ def class_balanced_text_weight(
     Returns:
         (B, 1); 1 for a text without positives.
     """
-    count = positive.sum(dim=1, keepdim=True)
+    count = y.sum(dim=1, keepdim=True)
     divisor = count.clamp(min=1)
     if mode == "average_w":
         weights = class_balanced_weight(support, beta)
-        weight = (positive * weights).sum(dim=1, keepdim=True) / divisor
+        weight = (y * weights).sum(dim=1, keepdim=True) / divisor
     elif mode == "average_n":
-        mean = (positive * support).sum(dim=1, keepdim=True) / divisor
+        mean = (y * support).sum(dim=1, keepdim=True) / divisor
         weight = class_balanced_weight(torch.where(count > 0, mean, 1.0), beta)
     else:
-        smallest = torch.where(positive, support, torch.inf).amin(dim=1, keepdim=True)
+        smallest = torch.where(y > 0, support, torch.inf).amin(dim=1, keepdim=True)
         weight = class_balanced_weight(torch.where(count > 0, smallest, 1.0), beta)
     return torch.where(count > 0, weight, 1.0)
 
