@@ -34,14 +34,16 @@ def _overall(standings: Standings, where: str, winners: Sequence[list[str]]) -> 
     baseline = loss_name(standings.baseline)
     three = f"all of {listed(list(METRICS.values()))}"
     everywhere = [loss for loss in winners[0] if all(loss in one for one in winners)]
-    each = [
-        f"{one.name}: {listed(won) or 'none'}"
-        for one, won in zip(standings.data_sets, winners, strict=True)
-    ]
     said = f"{listed(everywhere)} {_beat(everywhere)}" if everywhere else "no loss beats"
     if len(standings.data_sets) == 1:
         return f"{where}: {said} {baseline} on {three}."
-    return f"{where}: {said} {baseline} on {three} on every data set ({'; '.join(each)})."
+    besides = [
+        f"on {one.name} {'also ' if everywhere else ''}{listed(more)}"
+        for one, won in zip(standings.data_sets, winners, strict=True)
+        if (more := [loss for loss in won if loss not in everywhere])
+    ]
+    said = f"{where}: {said} {baseline} on {three} on every data set"
+    return f"{'; '.join([said, *besides])}."
 
 
 def _beat(losses: Sequence[str]) -> str:
@@ -78,19 +80,18 @@ def _sides(line: Line) -> tuple[list[str], list[str], list[str]]:
 
 
 def findings(data: DataSetLines, standings: Standings) -> list[str]:
-    """A sentence for every loss: where it beats the baseline, where not, and by how much."""
+    """A sentence for every loss: where it beats the baseline, where not, and by how much.
+
+    They are on the first threshold policy; the tables have all of them.
+    """
     sentences = []
-    for policy in data.policies:
-        for fused in data.kinds:
-            where = _where(policy if len(data.policies) > 1 else None, fused)
-            sentences += [
-                f"{where}: {_against(line, standings)}" for line in _rivals(data, fused, policy)
-            ]
-            sentences += [
-                f"{where}: {_linear(line, data)}"
-                for line in data.of(fused=fused, policy=policy)
-                if line.loss == LINEAR
-            ]
+    policy = data.policies[0]
+    for fused in data.kinds:
+        where = _where(policy if len(data.policies) > 1 else None, fused)
+        said = [_against(line, standings) for line in _rivals(data, fused, policy)]
+        said += [_linear(line, data) for line in data.of(fused=fused, policy=policy)
+                 if line.loss == LINEAR]  # fmt: skip
+        sentences += [f"{where}: {sentence}" for sentence in said]
     return sentences
 
 

@@ -48,7 +48,9 @@ def test_help_answers_at_once_and_imports_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
-@pytest.mark.parametrize("command", ["demo", "retrain", "predict", "report", "promote", "rollback"])
+@pytest.mark.parametrize(
+    "command", ["demo", "retrain", "predict", "compare", "report", "promote", "rollback"]
+)
 def test_every_command_explains_itself_and_the_exit_codes(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -65,7 +67,7 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
 
     said = capsys.readouterr().out
-    commands = ("demo", "retrain", "predict", "report", "promote", "rollback")
+    commands = ("demo", "retrain", "predict", "compare", "report", "promote", "rollback")
     assert all(f"    {name} " in said for name in commands)
 
 

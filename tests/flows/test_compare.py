@@ -248,3 +248,10 @@ def test_the_command_carries_a_loss_that_was_changed():
     changed, = re.findall(r"--set '(losses=.*)'", command_of(config))  # fmt: skip
     again = load_config(None, [changed], {"data.a.path": "a.csv"}, CompareConfig)
     assert again.losses == config.losses
+
+
+def test_the_page_on_compare_names_every_setting():
+    page = (FIXTURES.parents[1] / "docs" / "reference" / "compare.md").read_text(encoding="utf-8")
+    first_cells = "".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE))
+
+    assert set(re.findall(r"`(\w+)`", first_cells)) == set(CompareConfig.model_fields)
