@@ -12,14 +12,14 @@ import argparse
 import time
 from pathlib import Path
 
-from threshold_policies import split_of
-
 from longtail import storage
 from longtail.activations import ActivationCache
 from longtail.config import EncoderSettings, LossSettings, TrainingSettings
 from longtail.encoder import load_encoder
 from longtail.losses import build_loss
 from longtail.training import LabelledTexts, train_arm
+from tasks.data import SplitData
+from tasks.handles import SplitHandle
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 def measure(run: Path, loss: str, point: str, cache: Path) -> str:
     """Train once and tell how far it came."""
     rate, head_rate, epochs = point.split(",")
-    data = split_of(run)
+    data = SplitData(SplitHandle.of(run))
     train, validation = (LabelledTexts(data.texts(part), data.y(part))
                          for part in ("train", "validation"))  # fmt: skip
     before = storage.read_json(run / "config.json")["training"]

@@ -33,7 +33,7 @@ from tasks.arms import ARM_FILE
 from tasks.cells import CELL, PARTS
 from tasks.data import SplitData
 from tasks.handles import SplitHandle
-from tasks.train import LINEAR_MODEL
+from tasks.train import DECISIONS, LINEAR_MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +134,9 @@ class _Bench:
         self.data = SplitData(data_set.split)
         self.truth = {part: self.data.y(part) for part in PARTS}
         self.arm = data_set.directory / "arms" / "linear"
-        model = LinearBaseline.load(self.arm / LINEAR_MODEL)
-        self.decisions = {part: model.decisions(self.data.texts(part)) for part in PARTS}
+        validation = read_predictions(self.arm / f"validation{DECISIONS}")
+        test = LinearBaseline.load(self.arm / LINEAR_MODEL).decisions(self.data.texts("test"))
+        self.decisions = {"validation": validation.probabilities, "test": test}
 
     def about(self) -> dict[str, Any]:
         """What the page says of the data set."""

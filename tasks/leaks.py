@@ -13,6 +13,7 @@ from longtail.bundle import read_training_ids
 from longtail.errors import LongtailError
 from longtail.evaluation import TestSet
 from longtail.leaks import Hashes, LeakCheck, leak_check, training_hashes
+from tasks.arms import ARM_FILE
 from tasks.data import LEFT_OUT, SplitData
 from tasks.handles import ArmHandle
 
@@ -50,8 +51,8 @@ def check_leaks(
 ) -> dict[str, LeakCheck | None]:
     """Check every arm against the test set it is judged on.
 
-    The linear arm was trained on this run's training split; an encoder says in its bundle what it
-    was trained on. An arm that cannot be checked gets None, on which the gate blocks.
+    The linear arm says which of this run's splits it has learned from, an encoder's bundle which
+    texts. An arm that cannot be checked gets None, on which the gate blocks.
     """
     columns = ["id", "text", "unit"]
     parts = [data.table(split, columns) for split in ("train", "validation", "test")]
@@ -71,6 +72,10 @@ def check_leaks(
 
 def _training_hashes(data: SplitData, arm: ArmHandle) -> tuple[Hashes, Hashes]:
     if arm.bundle is None:
-        return training_hashes(data.ids("train"), data.texts("train"))
+        parts = storage.read_json(arm.directory / ARM_FILE).get("learned_from", ["train"])
+        return training_hashes(
+            [name for part in parts for name in data.ids(part)],
+            [text for part in parts for text in data.texts(part)],
+        )
     kept = read_training_ids(arm.bundle)
     return kept.ids, kept.texts

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
 from prefect import task
 
 from longtail import storage
@@ -18,13 +21,14 @@ from longtail.config import (
     FusionSettings,
     LinearSettings,
     LossSettings,
+    SplitName,
     TrainingSettings,
 )
 from longtail.encoder import Encoder, load_encoder
-from longtail.fusion import Fusion, fit_fusion
+from longtail.fusion import Fusion, fit_fusion, fuse
 from longtail.leaks import training_hashes
 from longtail.losses import build_loss
-from longtail.predictions import Predictions, write_predictions
+from longtail.predictions import Predictions, read_predictions, write_predictions
 from longtail.scoring import score, score_bundle
 from longtail.tiny import write_tiny_encoder
 from longtail.training import LabelledTexts, TrainedArm, train_arm
@@ -37,20 +41,30 @@ logger = logging.getLogger(__name__)
 GPU = "gpu"
 TINY = "tiny"
 LINEAR_MODEL = "model"
+DECISIONS = "_decisions.parquet"
 
 
 @task(name="train linear")
 def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -> ArmHandle:
-    """Fit TF-IDF with one linear classifier per label, save it, score validation and test."""
+    """Fit TF-IDF with one linear classifier per label, save it, score validation and test.
+
+    Validation is scored by a model that has not seen it. With ``refit`` the one that is saved, and
+    scores the test set, has learned from it as well.
+    """
     started = time.monotonic()
     data = SplitData(split)
-    model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"))
     directory = _directory(run, "linear")
+    model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"))
+    _write(directory, data, "validation", model.predict(data.texts("validation")))
+    _write(directory, data, "validation", model.decisions(data.texts("validation")), DECISIONS)
+    parts = learned_from(refit=settings.refit)
+    if settings.refit:
+        texts = [text for part in parts for text in data.texts(part)]
+        y = sp.csr_array(sp.vstack([data.y(part) for part in parts]))
+        model = LinearBaseline(settings).fit(texts, y)
     model.save(directory / LINEAR_MODEL)
-    for part in ("validation", "test"):
-        scores = model.predict(data.texts(part))
-        write_predictions(directory / f"{part}.parquet",
-                          Predictions(tuple(data.ids(part)), data.space.names, scores))  # fmt: skip
+    _write(directory, data, "test", model.predict(data.texts("test")))
+    write_arm(directory, learned_from=parts)
     return _finish(directory, "linear", settings.estimator, time.monotonic() - started)
 
 
@@ -77,26 +91,33 @@ def train_encoder(
     cache = ActivationCache(run.cache) if settings.cache else None
     logger.info("%s: training with the loss %s on %d texts", arm, loss.name, len(train.texts))
     trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
-    model = LinearBaseline.load(linear.directory / LINEAR_MODEL) if fusion.linear else None
+    validated = score(
+        trained.model, encoder.tokenizer, validation.texts, max_length=settings.max_length,
+        cache=cache, frozen_layers=trained.frozen_layers,
+    )  # fmt: skip
     fitted = None
-    if model is not None:
-        alone = score(
-            trained.model, encoder.tokenizer, validation.texts, max_length=settings.max_length,
-            cache=cache, frozen_layers=trained.frozen_layers,
-        )  # fmt: skip
-        fitted = fit_fusion(validation.y, alone, model.decisions(validation.texts), fusion)
+    if fusion.linear:
+        decisions = read_predictions(linear.directory / f"validation{DECISIONS}").probabilities
+        fitted = fit_fusion(validation.y, validated, decisions, fusion)
+        validated = fuse(validated, decisions, fitted.weight)
         _tell_fusion(arm, fitted)
     info = _info(data, dataset, encoder, encoder_settings, settings, loss, trained, fitted)
+    model = None
+    if info.fusion_weight is not None:
+        model = LinearBaseline.load(linear.directory / LINEAR_MODEL)
     directory = _directory(run, arm)
     bundle = write_bundle(
-        directory / "bundle", trained.model, encoder.tokenizer, info, _training_ids(data),
-        linear=None if info.fusion_weight is None else model,
+        directory / "bundle", trained.model, encoder.tokenizer, info, _training_ids(data, model),
+        linear=model,
     )  # fmt: skip
-    for part in ("validation", "test"):
-        scores = score_bundle(bundle, data.texts(part), cache=cache)
-        write_predictions(directory / f"{part}.parquet",
-                          Predictions(tuple(data.ids(part)), data.space.names, scores))  # fmt: skip
+    _write(directory, data, "validation", validated)
+    _write(directory, data, "test", score_bundle(bundle, data.texts("test"), cache=cache))
     return _finish(directory, arm, loss.name, time.monotonic() - started, trained, fitted, bundle)
+
+
+def learned_from(*, refit: bool) -> list[SplitName]:
+    """The splits whose texts a linear arm has learned from."""
+    return ["train", "validation"] if refit else ["train"]
 
 
 def _tell_fusion(arm: str, fitted: Fusion) -> None:
@@ -150,8 +171,24 @@ def _info(
     )
 
 
-def _training_ids(data: SplitData) -> TrainingIds:
-    return TrainingIds(*training_hashes(data.ids("train"), data.texts("train")))
+def _training_ids(data: SplitData, model: LinearBaseline | None) -> TrainingIds:
+    """What the bundle has learned from: with a linear arm that was fitted again, validation too."""
+    parts = learned_from(refit=model is not None and model.settings.refit)
+    return TrainingIds(*training_hashes(
+        [name for part in parts for name in data.ids(part)],
+        [text for part in parts for text in data.texts(part)],
+    ))  # fmt: skip
+
+
+def _write(
+    directory: Path,
+    data: SplitData,
+    part: SplitName,
+    scores: NDArray[np.float32],
+    suffix: str = ".parquet",
+) -> None:
+    predictions = Predictions(tuple(data.ids(part)), data.space.names, scores)
+    write_predictions(directory / f"{part}{suffix}", predictions)
 
 
 def _directory(run: RunHandle, arm: str) -> Path:

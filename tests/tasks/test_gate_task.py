@@ -307,3 +307,12 @@ def test_a_candidate_without_a_bundle_cannot_be_published(run, split, arms, publ
 
     with pytest.raises(StoreError, match="no bundle"):
         carry_out(run, split, bare, passing)
+
+
+def test_the_linear_arm_is_checked_against_all_that_it_learned_from(run, split, arms):
+    write_arm(arms[0].directory, learned_from=["train", "test"])
+    verdict = judge.fn(run, split, arms, NONE, POLICY)
+
+    leaking = [rule for rule in verdict.failed if "leak" in rule.name or "test_" in rule.name]
+    assert leaking
+    assert all("linear" in rule.name or "linear" in rule.detail for rule in leaking)

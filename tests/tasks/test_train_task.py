@@ -1,0 +1,142 @@
+"""Training an encoder arm: fused with the linear arm where validation says that it pays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from longtail import storage
+from longtail.baselines import LinearBaseline
+from longtail.bundle import load_bundle, read_training_ids
+from longtail.config import (
+    EncoderSettings,
+    FusionSettings,
+    LinearSettings,
+    LossSettings,
+    TrainingSettings,
+)
+from longtail.fusion import fit_fusion, fuse
+from longtail.labels import LabelGroups, LabelSpace
+from longtail.predictions import read_predictions
+from longtail.scoring import score, score_bundle
+from longtail.serve_check import pipeline_probabilities
+from longtail.thresholds import best_global_threshold
+from tasks.data import SplitData, write_label_space
+from tasks.handles import DatasetHandle, RunHandle, SplitHandle
+from tasks.train import DECISIONS, LINEAR_MODEL, TINY, train_encoder, train_linear
+
+TOPICS = ("tent", "boot", "stove")
+FILLER = ("please", "help", "today", "again", "since", "broken", "my", "the")
+SIZES = {"train": 90, "validation": 40, "test": 20}
+SETTINGS = TrainingSettings(epochs=1, batch_size=16, max_length=16, trainable_layers="all")
+
+
+def rows(part, count):
+    rng = np.random.default_rng(len(part))
+    labels = [sorted(rng.choice(TOPICS, rng.integers(1, 3), replace=False)) for _ in range(count)]
+    texts = [" ".join([*rng.choice(FILLER, 6), *given]) for given in labels]
+    return {"id": [f"{part}{n}" for n in range(count)], "text": texts, "labels": labels}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunHandle(
+        id="r", name="desk", directory=tmp_path / "run", store=tmp_path / "store", started_at="now"
+    )
+
+
+@pytest.fixture
+def split(run):
+    for part, count in SIZES.items():
+        path = run.directory / "splits" / f"{part}.parquet"
+        storage.write_parquet(path, pa.table(rows(part, count)))
+    groups = LabelGroups(("HEAD", "MEDIUM", "TAIL"), (50, 45, 40), (42, 48))
+    write_label_space(run.directory / "label_space.json", LabelSpace(TOPICS), groups)
+    return SplitHandle.of(run.directory)
+
+
+@pytest.fixture
+def linear(run, split):
+    return train_linear.fn(run, split, LinearSettings())
+
+
+@pytest.fixture
+def trained(run, split, linear):
+    dataset = DatasetHandle(
+        directory=run.store, fingerprint="f" * 64, version=1, n_texts=150, n_labels=3
+    )
+
+    def make(**fusion):
+        return train_encoder.fn(
+            run, split, dataset, EncoderSettings(source=TINY), SETTINGS, arm="candidate",
+            loss=LossSettings(name="bce"), linear=linear, fusion=FusionSettings(**fusion),
+        )  # fmt: skip
+
+    return make
+
+
+def test_the_linear_arm_is_kept_as_it_scored(split, linear):
+    model = LinearBaseline.load(linear.directory / LINEAR_MODEL)
+    kept = read_predictions(linear.directory / "test.parquet").probabilities
+    np.testing.assert_array_equal(model.predict(SplitData(split).texts("test")), kept)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_validation_is_scored_by_a_model_that_has_not_seen_it(run, split, refit):
+    data = SplitData(split)
+    linear = train_linear.fn(run, split, LinearSettings(refit=refit))
+    unseen = LinearBaseline(LinearSettings()).fit(data.texts("train"), data.y("train"))
+    kept = read_predictions(linear.directory / "validation.parquet").probabilities
+    np.testing.assert_array_equal(unseen.predict(data.texts("validation")), kept)
+
+    model = LinearBaseline.load(linear.directory / LINEAR_MODEL)
+    differs = np.abs(model.predict(data.texts("validation")) - kept).max() > 0.01
+    assert differs == refit
+    learned = storage.read_json(linear.directory / "arm.json")["learned_from"]
+    assert learned == ["train", "validation"][: 1 + refit]
+
+
+def test_a_fused_bundle_says_that_its_linear_arm_has_learned_from_validation(split, trained):
+    data, arm = SplitData(split), trained()
+    every = [*data.ids("train"), *data.ids("validation")]
+    assert len(read_training_ids(arm.bundle).ids) == len(every)
+    assert len(read_training_ids(trained(linear=False).bundle).ids) == len(data.ids("train"))
+
+
+def test_the_weight_is_chosen_on_validation_and_the_bundle_serves_with_it(split, linear, trained):
+    arm = trained()
+    data, bundle = SplitData(split), load_bundle(arm.bundle)
+    fusion = storage.read_json(arm.directory / "arm.json")["fusion"]
+    texts = data.texts("validation")
+    alone = score(bundle.model, bundle.tokenizer, texts, max_length=16)
+    decisions = read_predictions(linear.directory / f"validation{DECISIONS}").probabilities
+    expected = fit_fusion(data.y("validation"), alone, decisions, FusionSettings())
+
+    assert bundle.info.fusion_weight == fusion["weight"] == expected.weight > 0
+    assert fusion["validation_micro_f1"] == pytest.approx(expected.validation_micro_f1)
+    assert fusion["alone_micro_f1"] == pytest.approx(expected.alone_micro_f1)
+    assert fusion["validation_micro_f1"] > fusion["alone_micro_f1"] + 0.1
+    found = read_predictions(arm.directory / "validation.parquet").probabilities
+    np.testing.assert_allclose(found, fuse(alone, decisions, expected.weight), atol=1e-5)
+    assert best_global_threshold(data.y("validation"), found)[1] == pytest.approx(
+        fusion["validation_micro_f1"]
+    )
+    assert bundle.info.thresholds == pytest.approx((expected.threshold,) * 3, abs=1e-4)
+    tested = read_predictions(arm.directory / "test.parquet").probabilities
+    np.testing.assert_allclose(score_bundle(arm.bundle, data.texts("test")), tested, atol=1e-6)
+
+
+@pytest.mark.parametrize("fusion", [{"linear": False}, {"weights": [0.0]}], ids=["off", "no gain"])
+def test_an_arm_that_is_not_fused_leaves_a_plain_bundle(split, trained, fusion):
+    arm = trained(**fusion)
+    about = storage.read_json(arm.directory / "arm.json")
+    data, bundle = SplitData(split), load_bundle(arm.bundle)
+
+    assert (bundle.info.fusion_weight, bundle.linear) == (None, None)
+    assert not (arm.bundle / "linear").exists()
+    assert ("fusion" in about) == ("weights" in fusion)
+    assert about.get("fusion", {}).get("weight", 0.0) == 0.0
+    tested = read_predictions(arm.directory / "test.parquet").probabilities
+    alone = pipeline_probabilities(arm.bundle, data.texts("test"), TOPICS)
+    np.testing.assert_allclose(tested, alone, atol=1e-5)
