@@ -16,6 +16,7 @@ _COLUMNS: dict[str, str] = {
     "label_coverage": "coverage",
     **{group: group for group in GROUPS},
 }
+_DIGITS = 4  # as printed: what reads the same is equally good
 _GAINS = ["micro-F1 gain", "interval", "lower bound", "macro-F1 gain", "coverage gain"]
 
 
@@ -70,9 +71,9 @@ def _share(line: Line, key: str, rivals: list[Line]) -> Cell:
     mean = line.mean.get(key)
     if mean is None:
         return Cell(NOT_COMPUTED)
-    best = max(one.mean.get(key) or 0.0 for one in rivals)
+    best = max(round(one.mean.get(key) or 0.0, _DIGITS) for one in rivals)
     shown = spread(line, key) if key in METRICS else f"{100 * mean:.2f}"
-    return Cell(shown, "best" if mean == best and len(rivals) > 1 else "")
+    return Cell(shown, "best" if round(mean, _DIGITS) == best and len(rivals) > 1 else "")
 
 
 def spread(line: Line, key: str) -> str:

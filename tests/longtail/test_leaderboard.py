@@ -88,7 +88,7 @@ def test_a_row_has_every_number_and_the_best_is_bold(tmp_path):
 
 
 def test_fused_and_alone_have_a_table_each(tmp_path):
-    rows = [*pair(), *pair(fused=True), scored("linear", None, 0.7, 0.2, 0.3),
+    rows = [*pair(), *pair(fused=True), scored("linear", None, 0.7, 0.2, 0.3, tail=0.1 + 1e-9),
             scored("linear", None, 0.7, 0.2, 0.3, fused=True)]  # fmt: skip
     html, markdown = write(tmp_path, rows)
 
@@ -98,6 +98,7 @@ def test_fused_and_alone_have_a_table_each(tmp_path):
     assert list(table(markdown, 0)) == ["linear", "db", "bce"]
     assert table(markdown, 0)["linear"]["seeds"] == "–"
     assert table(markdown, 0)["linear"]["micro-F1"] == "**70.00**"
+    assert table(markdown, 0)["linear"]["TAIL"] == table(markdown, 0)["db"]["TAIL"] == "**10.00**"
     assert html.count("<table") == 3  # and the versions
 
 
