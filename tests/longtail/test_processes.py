@@ -25,6 +25,9 @@ from longtail.processes import ALONE, Processes, join_processes, number_of_proce
 from longtail.trainer import ArmTrainer
 from longtail.training import train_arm
 
+# Starting Python with torch several times over takes minutes on a machine that has other work.
+pytestmark = pytest.mark.timeout(600)
+
 TRAIN, VALIDATION = labelled(64, 1), labelled(25, 2)
 
 
@@ -42,7 +45,7 @@ def of_two_processes(tmp_path_factory):
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
         "--nproc-per-node", "2", str(script), str(target),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     return torch.load(target)
 
@@ -146,6 +149,52 @@ def test_what_a_process_raises_for_the_user_is_raised_here(tmp_path, monkeypatch
     error = launch._error(tmp_path, 2, "")
     assert type(error) is ConfigError
     assert "the loss became nan" in str(error)
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def test_when_the_caller_is_interrupted_the_processes_end(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid\n"
+        """echo '[default0]:{"told": "cache", "values": [3, 9]}'\nexec sleep 100\n"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(launch.sys, "executable", str(script))
+
+    def interrupt(done, total):
+        assert (done, total) == (3, 9)
+        raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        launch._torchrun(tmp_path, 2, {"progress": None, "cache": interrupt})
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_log_keeps_its_levels(caplog):
+    caplog.set_level("INFO")
+    for line in ("INFO epoch 1", "WARNING take care", "Traceback of something"):
+        launch._pass_on(line, {})
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "epoch 1"), ("WARNING", "take care"), ("INFO", "Traceback of something"),
+    ]  # fmt: skip
+
+
+def test_one_that_was_killed_is_named_before_those_that_lost_it(tmp_path):
+    said = "".join(
+        f"  rank      : {rank} (local_rank: {rank})\n  exitcode  : {status} (pid: 7) \n"
+        for rank, status in ((1, -15), (2, -9), (0, 1))
+    )
+    assert "training process 2 of 0 to 2 was killed by signal 9" in str(
+        launch._error(tmp_path, 3, said)
+    )
+    ended = said.replace("-9", "-15")
+    assert "training process 0 of 0 to 2 ended with status 1" in str(
+        launch._error(tmp_path, 3, ended)
+    )
 
 
 def test_when_torchrun_itself_fails_its_words_are_shown(tmp_path):
