@@ -149,6 +149,7 @@ class _Bench:
             "labels": len(test.labels),
             "test_positives": int(test.positives.nnz),
             "cutoffs": self.data.groups.cutoffs,
+            "linear_learned_from": storage.read_json(self.arm / ARM_FILE).get("learned_from"),
         }
 
     def linear(self, policy: ThresholdPolicy, beside: bool) -> Scored:

@@ -167,7 +167,11 @@ def trained(data: DataSetLines) -> str:
         parts.append(f"{layers} of it trained{size}")
     if about.get("device"):
         parts.append(f"on {about['device']}")
-    return f"Trained: {', '.join(parts)}." if parts else ""
+    sentences = [f"Trained: {', '.join(parts)}."] if parts else []
+    if about.get("linear_learned_from"):
+        texts = listed(list(about["linear_learned_from"]))
+        sentences.append(f"The linear arm that serves has learned from: {texts}.")
+    return " ".join(sentences)
 
 
 def _millions(count: float) -> str:
@@ -188,7 +192,7 @@ def differences(data: DataSetLines, published: Published) -> list[str]:
         f"Single runs there, {runs} here.",
         (
             f"Thresholds: here fitted on the {integer(about['validation'])} validation texts, "
-            f"which are not trained on (policy {data.policies[0]}); there as the paper says."
+            f"which no encoder is trained on (policy {data.policies[0]}); there as the paper says."
         ),
         (
             "The linear model: an SVM there; here one linear classifier per label over TF-IDF, "

@@ -150,6 +150,7 @@ def test_two_shards_make_the_same_leaderboard_as_one(done, tmp_path, encoder):
     assert first.items() <= cells(out).items()
     assert "Leaderboard:" in said
     assert numbers(out) == numbers(done)
+    assert cells(out).keys() == cells(done).keys()  # their splits are the same, bit by bit
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def about(name="desk", **changed):
         "name": name, "export": "desk.csv", "sha256": "ab12" * 16, "train": 1200,
         "validation": 400, "test": 401, "labels": 20, "test_positives": 910, "cutoffs": [5, 17],
         "device": "cpu", "parameters": 22_700_000, "trainable_layers": 1,
-        "trainable_parameters": 1_900_000,
+        "trainable_parameters": 1_900_000, "linear_learned_from": ["train", "validation"],
     } | changed  # fmt: skip
 
 
@@ -208,6 +208,7 @@ def test_the_data_set_and_the_command_are_there(tmp_path):
         assert "20 labels with 910 positives" in page
         assert "HEAD begins at 17 texts and MEDIUM at 5" in page
         assert "22.7 million weights, 1 layer of it trained (1.9 million weights), on cpu" in page
+        assert "linear arm that serves has learned from: train and validation." in page
         assert "longtail compare --data desk=desk.csv" in page
 
 
