@@ -83,6 +83,7 @@ class LinearBaseline:
             positives = int(targets.sum())
             if positives in (0, len(targets)):
                 self.constants[label] = _ALWAYS if positives else _NEVER
+                self.intercepts[label] = 1.0 if positives else -1.0
                 weights.append(sp.csr_array((1, features.shape[1]), dtype=np.float32))
                 continue
             estimator = self._fit_label(features if rows is None else features[rows], targets)
@@ -94,7 +95,9 @@ class LinearBaseline:
     def decisions(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Decision values d, float32 (n, L): above 0 where a label's classifier says yes.
 
-        A label that no training text had, or that all of them had, has 0: no opinion.
+        A label that no training text had has −1, one that all of them had 1: the margin, which is
+        what a support vector machine gives that has seen one side only. With 0, a sum with
+        decision values would raise such a label above all others, whose negatives lie near −1.
 
         Raises:
             RuntimeError: not fitted.

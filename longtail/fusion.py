@@ -1,8 +1,8 @@
 """Late fusion: the encoder's logits plus a weight times the linear arm's decision values.
 
 The fused probability of a label is σ(z + a·d): z is the encoder's logit, d the linear arm's
-decision value (0 where its training could teach it nothing about the label), a ≥ 0 one weight for
-all labels, chosen on validation. See ``docs/reference/fusion.md``.
+decision value, a ≥ 0 one weight for all labels, chosen on validation. See
+``docs/reference/fusion.md``.
 """
 
 from __future__ import annotations

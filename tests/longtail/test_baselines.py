@@ -107,13 +107,14 @@ def test_decision_values_are_what_the_scores_are_made_of():
     assert model.decisions([]).shape == (0, 6)
 
 
-def test_labels_that_nothing_can_be_learnt_about_have_no_decision():
+def test_labels_that_nothing_can_be_learnt_about_are_decided_by_the_margin():
     y = TRAIN.y.toarray()
     y[:, 1], y[:, 4] = False, True
     model = LinearBaseline(LinearSettings()).fit(TRAIN.texts, sp.csr_array(y))
     decisions = model.decisions(TEST.texts)
-    assert (decisions[:, [1, 4]] == 0).all()
-    assert (decisions[:, [0, 2, 3, 5]] != 0).any(axis=0).all()
+    assert (decisions[:, 1] == -1).all()
+    assert (decisions[:, 4] == 1).all()
+    assert (decisions[:, [0, 2, 3, 5]].std(axis=0) > 0).all()
 
 
 def test_small_weights_are_dropped_and_the_rest_is_in_half_precision():

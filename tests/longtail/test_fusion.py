@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from pydantic import ValidationError
+from tiny_case import labelled
 
-from longtail.config import FusionSettings
+from longtail.baselines import LinearBaseline
+from longtail.config import FusionSettings, LinearSettings
 from longtail.errors import DataError
 from longtail.fusion import fit_fusion, fuse, fuse_logits, logits_of
 from longtail.thresholds import best_global_threshold
@@ -92,6 +94,21 @@ def test_each_arm_chooses_its_own_weight():
                     for scale in (1, 4))  # fmt: skip
     assert large.weight == 4 * small.weight
     assert large.validation_micro_f1 == pytest.approx(small.validation_micro_f1)
+
+
+def test_a_label_without_a_training_text_is_not_raised_above_the_others():
+    """Its encoder's logits are as low as those of any rare label; the fusion must leave it so."""
+    train, test = labelled(200, 1), labelled(100, 2)
+    y = train.y.toarray()
+    y[:, 3] = False
+    linear = LinearBaseline(LinearSettings()).fit(train.texts, sp.csr_array(y))
+    truth = test.y.toarray()
+    truth[:, 3] = False
+    logits = np.where(truth, -3.0, -4.0).astype(np.float32)
+    fused = fuse_logits(logits, linear.decisions(test.texts), 8.0)
+    cut, micro_f1 = best_global_threshold(truth, fused)
+    assert micro_f1 > 0.95
+    assert not (fused[:, 3] > cut).any()
 
 
 def test_unknown_cells_do_not_choose():
