@@ -7,12 +7,16 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 
 from longtail import storage
-from longtail.bundle import BundleInfo, TrainingIds, write_bundle
-from longtail.config import EncoderSettings, PublishSettings
+from longtail.baselines import LinearBaseline
+from longtail.bundle import BundleInfo, TrainingIds, load_bundle, write_bundle
+from longtail.config import EncoderSettings, LinearSettings, PublishSettings
 from longtail.encoder import build_classifier, load_encoder
+from longtail.fusion import fuse
 from longtail.predictions import read_predictions
+from longtail.scoring import score as encoder_alone
 from longtail.tiny import write_tiny_encoder
 from tasks.arms import read_thresholds
 from tasks.champion import repair_registry, score_champion
@@ -45,16 +49,19 @@ def release(run, tmp_path):
     encoder = load_encoder(EncoderSettings(source=str(write_tiny_encoder(tmp_path / "e", TEXTS))))
     promotions = open_promotions(PublishSettings(), run.store, NAME)
 
-    def make(number, micro_f1, seed):
+    def make(number, micro_f1, seed, linear=None):
         info = BundleInfo(
             labels=LABELS, thresholds=(0.4, 0.6), threshold_policy="group",
             label_groups=("HEAD", "TAIL"), group_cutoffs=(1, 2), train_support=(3, 1),
             max_length=16, loss="db", data_fingerprint="d" * 64,
             encoder_fingerprint=encoder.fingerprint, encoder_source="tiny",
+            fusion_weight=None if linear is None else 2.0,
         )  # fmt: skip
         nothing = TrainingIds(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
         model = build_classifier(encoder, LABELS, seed=seed)
-        bundle = write_bundle(tmp_path / f"b{number}", model, encoder.tokenizer, info, nothing)
+        bundle = write_bundle(
+            tmp_path / f"b{number}", model, encoder.tokenizer, info, nothing, linear=linear
+        )
         version = promotions.registry.register(bundle, None, {})
         before = promotions.champion()
         entry = Promotion(
@@ -62,8 +69,15 @@ def release(run, tmp_path):
             from_version=before.number if before else None, micro_f1=micro_f1,
         )  # fmt: skip
         promotions.promote(version, entry)
+        return bundle
 
     return make
+
+
+@pytest.fixture
+def linear():
+    y = sp.csr_array(np.array([[1, 0], [0, 1], [1, 0]], dtype=bool))
+    return LinearBaseline(LinearSettings()).fit(TEXTS, y)
 
 
 def score(run, split):
@@ -86,6 +100,29 @@ def test_the_champion_is_scored_as_it_serves(run, split, release):
     assert read_thresholds(arm.directory) == {"a": 0.4, "b": 0.6}
     about = storage.read_json(arm.directory / "arm.json")["thresholds"]
     assert about["by_group"] == {"HEAD": 0.4, "TAIL": 0.6}
+
+
+def test_a_fused_champion_is_scored_fused_from_the_registrys_copy(run, split, release, linear):
+    bundle = release(1, 0.5, seed=0, linear=linear)
+    encoder = load_bundle(bundle)
+    shutil.rmtree(bundle)
+    (arm,) = score(run, split).arms
+
+    alone = encoder_alone(encoder.model, encoder.tokenizer, TEXTS, max_length=16)
+    found = read_predictions(arm.directory / "test.parquet").probabilities
+    np.testing.assert_allclose(found, fuse(alone, linear.decisions(TEXTS), 2.0), atol=1e-5)
+    assert np.abs(found - alone).max() > 0.1
+    assert storage.read_json(arm.directory / "arm.json")["fusion"] == {"weight": 2.0}
+
+
+def test_a_fused_champion_whose_linear_arm_is_damaged_blocks(run, split, release, linear):
+    release(1, 0.5, seed=0, linear=linear)
+    for terms in (run.store / "mlartifacts").rglob("terms.parquet"):
+        terms.write_bytes(b"torn")
+    champion = score(run, split)
+
+    assert (champion.state, champion.version, champion.arms) == ("unreadable", 1, ())
+    assert "terms.parquet" in champion.error
 
 
 def test_the_best_of_the_year_stands_beside_a_champion_that_is_not_it(run, split, release):
