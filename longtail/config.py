@@ -16,7 +16,7 @@ GROUPS: tuple[Group, ...] = ("HEAD", "MEDIUM", "TAIL")
 ThresholdPolicy = Literal["global", "grid", "group", "group_joint", "label"]
 LossName = Literal[
     "bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db",
-    "asl", "zlpr", "la", "two-way",
+    "db-soft", "asl", "zlpr", "la", "two-way",
 ]  # fmt: skip
 LOSS_NAMES: tuple[LossName, ...] = get_args(LossName)
 

@@ -113,6 +113,14 @@ PRESETS: dict[LossName, LossSpec] = {
         loss_weight=10.0,
     ),
     "db": LossSpec(focal=True, reweighting="rebalance", init_bias=0.05, neg_scale=2.0),
+    # Ours: db-0focal with a floor that leaves the common labels more of their weight.
+    "db-soft": LossSpec(
+        reweighting="rebalance",
+        rebalance_alpha=0.4,
+        init_bias=0.05,
+        neg_scale=2.0,
+        loss_weight=0.5,
+    ),
     # There is no α in the asymmetric loss: 2 undoes the two halves.
     "asl": LossSpec(
         focal=True,

@@ -17,6 +17,7 @@ LOSSES = {
     "db-0focal": "distribution-balanced loss without focal",
     "cb-ntr": "class-balanced, negative-tolerant loss",
     "db": "distribution-balanced loss",
+    "db-soft": "softened distribution-balanced loss",
     "asl": "asymmetric loss",
     "zlpr": "zero-bounded log-sum-exp loss",
     "la": "logit-adjusted cross-entropy",
