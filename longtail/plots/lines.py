@@ -55,8 +55,9 @@ def line_panel(
     title: str, series: Sequence[Series], x: Axis, y: Axis, marks: Sequence[Mark] = ()
 ) -> Panel:
     """Curves with a legend on top, marks with staggered texts, and two named axes."""
-    parts = [canvas.text(0, 14, title, "t"), _legend(series, 32.0)]
-    top = 46.0 + 14.0 * len(marks) + (4.0 if marks else 0.0)
+    legend, below = _legend(series, 32.0)
+    parts = [canvas.text(0, 14, title, "t"), legend]
+    top = below + 14.0 + 14.0 * len(marks) + (4.0 if marks else 0.0)
     bottom = top + _PLOT
     across = Scale(x.low, x.high, _LEFT, WIDTH - _RIGHT)
     up = Scale(y.low, y.high, bottom, top)
@@ -72,17 +73,21 @@ def line_panel(
             tone = curve.css.split()[0].replace("s-", "f-", 1)
             parts.append(_dot(alone[0], tone))
     for row, mark in enumerate(sorted(marks, key=lambda mark: mark.x)):
-        parts.append(_mark(mark, across(mark.x), 54.0 + 14.0 * row, bottom))
+        parts.append(_mark(mark, across(mark.x), below + 22.0 + 14.0 * row, bottom))
     return Panel(title, _in_words(series, marks, x, y), WIDTH, bottom + 36.0, "".join(parts))
 
 
-def _legend(series: Sequence[Series], y: float) -> str:
+def _legend(series: Sequence[Series], y: float) -> tuple[str, float]:
+    """The names in as many rows as they need, and the last row's y."""
     parts, x = [], 0.0
     for curve in series:
+        end = x + 27.0 + 5.6 * len(curve.name)
+        if x and end > WIDTH:
+            x, y, end = 0.0, y + 14.0, end - x
         parts.append(canvas.line(x, y - 4, x + 22, y - 4, f"ln {curve.css}"))
         parts.append(canvas.text(x + 27, y, curve.name, "m"))
-        x += 44.0 + 5.6 * len(curve.name)
-    return "".join(parts)
+        x = end + 17.0
+    return "".join(parts), y
 
 
 def _axes(across: Scale, up: Scale, x: Axis, y: Axis) -> list[str]:

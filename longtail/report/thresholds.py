@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 from longtail.config import GROUPS
 from longtail.plots import Axis, Figure, Mark, Panel, Series, line_panel
 from longtail.plots.lines import percent as percent_tick
+from longtail.plots.theme import tone
 from longtail.report.files import RunFiles, number, part
 from longtail.report.table import Cell, Table, table
 from longtail.report.words import arm_name, decimal, duration, percent
@@ -116,8 +119,11 @@ def history_figure(run: RunFiles) -> Figure | None:
         return None
     last = max(len(steps) for steps in trained.values())
     x = Axis("epoch", 1.0, float(last), lambda v: f"{v:g}", min(last, 6))
-    f1 = [_series(steps, arm, "validation_micro_f1") for arm, steps in trained.items()]
-    loss = [_series(steps, arm, "loss") for arm, steps in trained.items()]
+    css = _styles(trained)
+    f1, loss = (
+        [_series(steps, arm, key, css[arm]) for arm, steps in trained.items()]
+        for key in ("validation_micro_f1", "loss")
+    )
     highest = max((v for s in f1 for v in s.y if v is not None), default=1.0)
     panels = [
         line_panel("Micro-F1 on validation", f1, x,
@@ -133,10 +139,19 @@ def _loss_panel(series: Series, x: Axis) -> Panel:
     return line_panel(f"Training loss, {series.name}", [series], x, y)
 
 
-def _series(steps: list[dict[str, Any]], arm: str, key: str) -> Series:
-    dash = "" if arm == "candidate" else " dash"
+def _styles(arms: Iterable[str]) -> dict[str, str]:
+    """Colour and dashes of each arm's line; arms without a colour differ in their dashes."""
+    dashes = cycle((" dot", " dash", ""))
+    return {
+        arm: f"s-{tone(arm)}"
+        + (next(dashes) if tone(arm) == "muted" else "" if arm == "candidate" else " dash")
+        for arm in arms
+    }
+
+
+def _series(steps: list[dict[str, Any]], arm: str, key: str, css: str) -> Series:
     xs = [number(step.get("epoch")) or float(i + 1) for i, step in enumerate(steps)]
-    return Series(arm_name(arm), xs, [number(s.get(key)) for s in steps], f"s-{arm}{dash}")
+    return Series(arm_name(arm), xs, [number(s.get(key)) for s in steps], css)
 
 
 def _history(run: RunFiles, arm: str) -> list[dict[str, Any]]:

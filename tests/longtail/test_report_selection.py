@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
+from longtail.plots.canvas import WIDTH
+from longtail.plots.theme import FIGURE_CSS
 from longtail.report.arms import arms_table
 from longtail.report.files import RunFiles
 from longtail.report.selection import selection_sentence, selection_table
+from longtail.report.thresholds import history_figure
 
 NOBODY = RunFiles(Path("run"), dt.datetime(2026, 11, 22, tzinfo=dt.UTC), {})
 
@@ -58,3 +62,17 @@ def test_what_was_not_chosen_is_named_so_among_the_arms():
     columns = arms_table(run(80, DB, ASL)).columns
     assert "Candidate" in columns
     assert "db, not chosen" in columns
+
+
+def test_every_training_is_a_line_of_its_own_in_a_legend_that_fits():
+    history = [{"epoch": n, "loss": 0.1, "validation_micro_f1": 0.5} for n in (1, 2)]
+    names = ("bce", "candidate", "candidate-ntr-focal", "candidate-asl")
+    metrics = {"arms": {name: {"history": history} for name in names}}
+    panel = history_figure(RunFiles(Path("run"), NOBODY.date, {}, metrics)).panels[0]
+
+    drawn = re.findall(r'class="ln ([^"]+)"', panel.body)
+    assert len(drawn) == 2 * len(set(drawn)) == 2 * len(names)  # in the legend and in the plot
+    assert all(f".{css.split()[0]}{{stroke" in FIGURE_CSS for css in drawn)
+    named = re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]*not chosen)</text>', panel.body)
+    assert len(named) == 2
+    assert all(float(x) + 5.6 * len(name) <= WIDTH for x, name in named)
