@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from longtail import storage
 from longtail.bundle import read_training_ids
-from longtail.errors import LongtailError
+from longtail.errors import LongtailError, StoreError
 from longtail.evaluation import TestSet
 from longtail.leaks import Hashes, LeakCheck, leak_check, training_hashes
 from tasks.arms import ARM_FILE
@@ -72,7 +72,9 @@ def check_leaks(
 
 def _training_hashes(data: SplitData, arm: ArmHandle) -> tuple[Hashes, Hashes]:
     if arm.bundle is None:
-        parts = storage.read_json(arm.directory / ARM_FILE).get("learned_from", ["train"])
+        parts = storage.read_json(arm.directory / ARM_FILE).get("learned_from")
+        if not parts:
+            raise StoreError(f"{arm.directory / ARM_FILE}: does not say what the arm learned from")
         return training_hashes(
             [name for part in parts for name in data.ids(part)],
             [text for part in parts for text in data.texts(part)],

@@ -93,7 +93,8 @@ def arm(run, split):
             write_predictions(directory / f"{part}.parquet", Predictions(ids, labels, scores))
         cuts = dict.fromkeys(labels, 0.5)
         write_arm(directory, thresholds={"policy": "group", "by_group": {"HEAD": 0.5, "TAIL": 0.5},
-                                         "fallbacks": {}, "labels": cuts})  # fmt: skip
+                                         "fallbacks": {}, "labels": cuts},
+                  learned_from=["train"])  # fmt: skip
         if trained_on is not None:
             hashes = training_hashes([r["id"] for r in trained_on], [r["text"] for r in trained_on])
             table = pa.table(dict(zip(("id", "text"), hashes, strict=True)))
@@ -182,6 +183,12 @@ def test_an_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms):
     verdict = judge.fn(run, split, arms, NONE, POLICY)
 
     assert failed(verdict) == {"no_leaks"}
+
+
+@pytest.mark.parametrize("said", [None, []])
+def test_a_linear_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms, said):
+    write_arm(arms[0].directory, learned_from=said)
+    assert failed(judge.fn(run, split, arms, NONE, POLICY)) == {"no_leaks"}
 
 
 def test_a_repeated_task_is_one_look_and_another_run_is_two(run, split, arms):
