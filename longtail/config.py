@@ -126,12 +126,12 @@ class LossSettings(Settings):
     """
 
     name: Literal[LossName, "article", "auto"] = Field(
-        "db",
+        "db-soft",
         description="A preset; auto: the best of the shortlist by validation; article where the "
         "arguments below take its place.",
     )
     shortlist: tuple[LossName, ...] = Field(
-        ("db", "ntr-focal", "asl"),
+        ("db", "db-soft", "ntr-focal"),
         min_length=1,
         description="What auto trains and chooses from; db is always in it.",
     )
