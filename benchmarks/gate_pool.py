@@ -264,9 +264,12 @@ def _fused(y: sp.csr_array, encoder: _Cell, linear: _Cell) -> tuple[np.ndarray, 
 
 
 def _decisions(scores: Predictions) -> np.ndarray:
-    """The SVM's decision values back from its scores σ(2d); 0 where it had nothing to learn."""
+    """The SVM's decision values back from its scores σ(2d); −1 and 1 where it had nothing to learn.
+
+    Such a label's scores are 0 and 1, see :meth:`longtail.baselines.LinearBaseline.decisions`.
+    """
     p = scores.probabilities
-    return np.where((p > 0) & (p < 1), logits_of(p) / 2, 0).astype(np.float32)
+    return np.where((p > 0) & (p < 1), logits_of(p) / 2, 2 * p - 1).astype(np.float32)
 
 
 def _by_unit(cells: np.ndarray, units: np.ndarray) -> sp.csr_array:

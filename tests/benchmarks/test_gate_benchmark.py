@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 
 from longtail import storage
-from longtail.config import GROUPS, GatePolicy
+from longtail.baselines import LinearBaseline
+from longtail.config import GROUPS, GatePolicy, LinearSettings
 from longtail.gate.comparisons import compare_all
 from longtail.metrics import text_counts
 from longtail.predictions import Predictions, write_predictions
@@ -135,3 +137,13 @@ def test_a_drawn_test_set_has_whole_units_and_the_asked_size(modules):
             units = gate.draw(population, 12, rng, again=again)
             assert 12 - 5 < sizes[units].sum() <= 12
             assert again or len(set(units)) == len(units)
+
+
+def test_decision_values_come_back_from_the_scores_of_the_linear_arm(modules):
+    texts = ["red hat", "red coat", "blue hat", "blue coat"] * 5
+    y = sp.csr_array(np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 0, 1]] * 5, dtype=bool))
+    arm = LinearBaseline(LinearSettings()).fit(texts, y)
+    scores = Predictions(tuple(map(str, range(20))), ("red", "none", "all"), arm.predict(texts))
+    found = modules[1]._decisions(scores)
+    np.testing.assert_allclose(found, arm.decisions(texts), atol=1e-5)
+    np.testing.assert_array_equal(found[:, 1:], np.tile([-1.0, 1.0], (20, 1)))
