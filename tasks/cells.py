@@ -28,7 +28,8 @@ _BUDGET = (
     "epochs", "batch_size", "max_length", "learning_rate", "head_learning_rate", "weight_decay",
     "warmup_share", "trainable_layers", "early_stopping_patience", "seed", "precision",
 )  # fmt: skip
-_SAME_WEIGHTS = ("cache", "processes")  # within rounding
+# But for rounding, and for dropout, which is drawn in each process.
+_SAME_WEIGHTS = ("cache", "processes")
 
 CELL = "cell.json"
 PARTS = ("validation", "test")
