@@ -85,6 +85,12 @@ class DataSource(DataSettings):
         "as it is stored.",
     )
 
+    @property
+    def merges_duplicates(self) -> bool:
+        """What was asked for, else whether the data leaves the split to us."""
+        asked = self.merge_duplicates
+        return self.columns.split is None if asked is None else asked
+
 
 class RetrainConfig(Settings):
     """One retrain, from the export to the verdict."""

@@ -56,13 +56,8 @@ def retrain(config: RetrainConfig) -> State[Any]:
 def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
     if config.data.path is None:
         return current_dataset(run)
-    merge = config.data.merge_duplicates
     accepted = ingest_export(run, config.data.path, config.data)
-    return update_dataset(
-        run,
-        accepted,
-        merge_duplicates=config.data.columns.split is None if merge is None else merge,
-    )
+    return update_dataset(run, accepted, merge_duplicates=config.data.merges_duplicates)
 
 
 def _trained_arms(

@@ -243,6 +243,15 @@ def test_auto_stands_for_a_shortlist_with_db_in_it():
     assert [loss.name for loss in load_config(None, ["loss.name=la"]).loss.candidates] == ["la"]
 
 
+def test_repeats_are_merged_unless_the_data_brings_its_split_or_somebody_says_otherwise():
+    def merges(*overrides):
+        return load_config(None, overrides).data.merges_duplicates
+
+    own = "data.columns.split=part"
+    assert [merges(), merges("data.merge_duplicates=false")] == [True, False]
+    assert [merges(own), merges(own, "data.merge_duplicates=true")] == [False, True]
+
+
 def test_auto_takes_no_options():
     with pytest.raises(ConfigError, match="name the preset"):
         load_config(None, ["loss.name=auto", "loss.options.focal_gamma=1"])
