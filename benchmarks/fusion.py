@@ -16,8 +16,9 @@ from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from threshold_policies import GOALS, halves, judged
 
-from longtail import metrics, storage
+from longtail import storage
 from longtail.baselines import LinearBaseline
 from longtail.config import GROUPS, FusionSettings, LinearSettings, ThresholdPolicy
 from longtail.config import ThresholdSettings as Policy
@@ -29,6 +30,7 @@ from tasks.data import SplitData
 from tasks.handles import SplitHandle
 
 ARMS = ("bce", "candidate")
+SHOWN = GOALS[:3]
 Scores: TypeAlias = NDArray[np.float32]
 
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--policy", choices=get_args(ThresholdPolicy), default="group")
     parser.add_argument("--repeats", type=int, default=3, help="divisions into halves")
     given = parser.parse_args()
-    print("| data | arm | variant | micro-F1 | macro-F1 | label coverage | median weights |")
+    print(f"| data | arm | variant | {' | '.join(SHOWN)} | median weights |")
     print("| - | - | - | - | - | - | - |")
     for run in given.runs:
         data = SplitData(SplitHandle.of(run))
@@ -72,7 +74,8 @@ def measure(
                 scores, chosen = fused(y, alone, decisions, fit, parts)
                 cuts = fit_thresholds(y[fit], scores[fit], data.groups, Policy(policy=given.policy))
                 decided = decide(scores[judge], cuts.values)
-                found[variant].append(judged(y[judge].toarray(), decided))
+                goals = judged(y[judge].toarray(), decided, data.groups)
+                found[variant].append(goals[: len(SHOWN)])
                 weights[variant].append(chosen)
     return {
         variant: (np.mean(found[variant], axis=0),
@@ -100,21 +103,6 @@ def fused(
         weights.append(fit_fusion(*known, FusionSettings()).weight)
         scores[:, part] = fuse(alone[:, part], decisions[:, part], weights[-1])
     return scores, weights
-
-
-def judged(y: NDArray[np.bool_], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Micro-F1, macro-F1 and coverage in points, the latter over labels with positives here."""
-    counts = metrics.label_counts(y, decided)
-    macro = metrics.f1(counts[y.any(axis=0)]).mean()
-    values = [metrics.f1(counts.sum(axis=0)), macro, metrics.label_coverage(counts)]
-    return 100 * np.array(values, dtype=np.float64)
-
-
-def halves(units: NDArray[Any], seed: int) -> NDArray[np.bool_]:
-    """A random half of the units, as a mask over the rows."""
-    names = np.unique(units)
-    chosen = np.random.default_rng(seed).permutation(names)[: len(names) // 2]
-    return np.isin(units, chosen)
 
 
 if __name__ == "__main__":
