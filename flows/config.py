@@ -168,10 +168,7 @@ def _named_losses(value: Any) -> Any:
     """A loss may be given by its name alone."""
     if not isinstance(value, list | tuple):
         return value
-    named = [{"name": one} if isinstance(one, str) else one for one in value]
-    if any(isinstance(one, dict) and one.get("name") == "auto" for one in named):
-        raise ValueError("auto chooses among losses: name here those that it is to choose from")
-    return named
+    return [{"name": one} if isinstance(one, str) else one for one in value]
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
