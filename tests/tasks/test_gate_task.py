@@ -185,6 +185,19 @@ def test_an_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms):
     assert failed(verdict) == {"no_leaks"}
 
 
+def test_what_was_not_chosen_is_measured_and_has_no_part_in_the_verdict(run, split, arms, arm):
+    """It is better than the candidate, and has learned from the test set."""
+    other = arm("candidate-asl", quality=1.0, trained_on=rows("test", COUNT))
+    without = judge.fn(run, split, arms, NONE, POLICY)
+    verdict = judge.fn(run, split, (*arms[:2], other, arms[2]), NONE, POLICY)
+
+    assert verdict == without
+    assert verdict.decision == "promote", verdict.reasons
+    metrics = storage.read_json(run.directory / "metrics.json")
+    assert list(metrics["arms"]) == ["linear", "bce", "candidate-asl", "candidate"]
+    assert metrics["arms"]["candidate-asl"]["overall"]["micro_f1"] == 1.0
+
+
 @pytest.mark.parametrize("said", [None, []])
 def test_a_linear_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms, said):
     write_arm(arms[0].directory, learned_from=said)
