@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtail.metrics import Counts, f1
+from longtail.selection import OnValidation, preferred
 from longtail.significance import Gain, resample
 from longtail.storage import finite
 
@@ -44,6 +45,7 @@ class Scored:
         counts: true positives, false positives and false negatives per test unit, (units, 3).
         seconds: of training.
         fusion_weight: what the linear arm's decision values were multiplied by; 0: not fused.
+        validation: what it achieves on the validation texts; needed to be chosen by it.
     """
 
     setting: Setting
@@ -53,6 +55,7 @@ class Scored:
     counts: Counts
     seconds: float
     fusion_weight: float = 0.0
+    validation: OnValidation | None = None
 
 
 Pair = tuple[Scored, Scored]
@@ -129,6 +132,37 @@ def leaderboard(
                          policies.index(row.setting.policy), -row.mean["micro_f1"],
                          row.setting.loss),
     )  # fmt: skip
+
+
+def chosen_by_validation(
+    scored: Iterable[Scored], shortlist: Sequence[str], *, baseline: str = "bce", name: str = "auto"
+) -> list[Scored]:
+    """What a run reaches that trains a shortlist and takes the loss that validation prefers.
+
+    Args:
+        scored: what was measured, with what it achieves on validation.
+        shortlist: the losses to choose from, in order.
+        baseline: the loss whose labels the choice must cover; see
+            :func:`longtail.selection.preferred`.
+        name: what the choice is called as a loss.
+
+    Returns:
+        One entry per data set, policy, fusion and seed for which all of them were trained; the
+        seconds are those of the whole shortlist.
+    """
+    by_case: dict[tuple[Setting, int | None], dict[str, Scored]] = {}
+    for one in scored:
+        case = (replace(one.setting, loss=name), one.seed)
+        by_case.setdefault(case, {})[one.setting.loss] = one
+    chosen = []
+    for (setting, _), found in by_case.items():
+        given = [found[loss] for loss in (*shortlist, baseline) if loss in found]
+        judged = [one.validation for one in given if one.validation is not None]
+        if len(judged) == len(shortlist) + 1:
+            best = given[preferred(judged[:-1], judged[-1])]
+            seconds = sum(one.seconds for one in given[:-1])
+            chosen.append(replace(best, setting=setting, seconds=seconds))
+    return chosen
 
 
 def paired_gain(pairs: Sequence[Pair], *, confidence: float, draws: int, seed: int) -> Gain:

@@ -12,7 +12,7 @@ from prefect import task
 
 from longtail import storage
 from longtail.baselines import LinearBaseline
-from longtail.comparison import GROUP_METRIC, Scored, Setting, leaderboard
+from longtail.comparison import GROUP_METRIC, Scored, Setting, chosen_by_validation, leaderboard
 from longtail.config import (
     GROUPS,
     FusionSettings,
@@ -27,6 +27,7 @@ from longtail.fusion import fit_fusion, fuse
 from longtail.metrics import Scores
 from longtail.predictions import read_predictions
 from longtail.report.leaderboard import LEADERBOARD, LINEAR, render_leaderboard
+from longtail.selection import on_validation
 from longtail.significance import sum_by_unit
 from longtail.thresholds import fit_thresholds
 from tasks.arms import ARM_FILE
@@ -38,6 +39,8 @@ from tasks.train import DECISIONS, LINEAR_MODEL
 logger = logging.getLogger(__name__)
 
 BASELINE = "bce"
+SHORTLIST = tuple(loss.name for loss in LossSettings(name="auto").candidates)
+AUTO = f"auto ({', '.join(SHORTLIST)})"
 CONFIDENCE = 0.95
 DRAWS = 2000
 
@@ -102,6 +105,7 @@ def write_leaderboard(
         for number, cell in enumerate(mine, start=1):
             logger.info("%s: cell %d of %d", data_set.name, number, len(mine))
             scored += bench.cell(cell, policies, fused)
+    scored += chosen_by_validation(scored, SHORTLIST, baseline=BASELINE, name=AUTO)
     rows = leaderboard(scored, baseline=BASELINE, confidence=CONFIDENCE, draws=DRAWS)
     storage.write_json(root / LEADERBOARD, {
         "command": command, "baseline": BASELINE, "confidence": CONFIDENCE, "draws": DRAWS,
@@ -203,4 +207,7 @@ class _Bench:
         # A text's counts within the groups add up to those over all labels.
         counts = sum_by_unit(found.text_counts.sum(axis=1), test.units)
         by_group = {group: found.groups[group][GROUP_METRIC] for group in GROUPS}
-        return Scored(setting, seed, found.overall, by_group, counts, seconds, weight)
+        validated = on_validation(self.truth["validation"], scores["validation"], cuts.values)
+        return Scored(
+            setting, seed, found.overall, by_group, counts, seconds, weight, validated
+        )  # fmt: skip

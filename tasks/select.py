@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from longtail import metrics, storage
+from longtail import storage
 from longtail.predictions import read_predictions
-from longtail.thresholds import decide
+from longtail.selection import OnValidation, on_validation, preferred
 from tasks.arms import ARM_FILE, read_thresholds, write_arm
 from tasks.artifacts import percent, publish_table
 from tasks.data import SplitData
@@ -27,11 +28,7 @@ SELECTION = "selection.json"
 def select_candidate(
     run: RunHandle, split: SplitHandle, shortlist: tuple[ArmHandle, ...], baseline: ArmHandle
 ) -> tuple[ArmHandle, ...]:
-    """Take the candidate from the shortlist, by validation alone.
-
-    Of those that recognise at least as many validation labels as the baseline the one with the
-    highest micro-F1; where none does, the one with the highest micro-F1 of all. Of equals the
-    first one named.
+    """Take the candidate from the shortlist: the one that validation prefers.
 
     Args:
         run: where ``selection.json`` is written.
@@ -43,12 +40,9 @@ def select_candidate(
         The shortlist with the chosen one last and renamed to ``candidate``, its directory too.
     """
     data = SplitData(split)
-    needed = _on_validation(data, baseline)["recognised_labels"]
+    of_baseline = _on_validation(data, baseline)
     found = [_on_validation(data, arm) for arm in shortlist]
-    best = max(
-        range(len(shortlist)),
-        key=lambda at: (found[at]["recognised_labels"] >= needed, found[at]["micro_f1"], -at),
-    )
+    best = preferred(found, of_baseline)
     chosen = _rename(shortlist[best])
     arms = [chosen if at == best else arm for at, arm in enumerate(shortlist)]
     rows = [
@@ -57,10 +51,12 @@ def select_candidate(
             "arm": arm.arm,
             "chosen": arm is chosen,
             "seconds": arm.seconds,
-            **values,
+            "fusion": storage.read_json(arm.directory / ARM_FILE).get("fusion"),
+            **dataclasses.asdict(values),
         }
         for arm, values in zip(arms, found, strict=True)
     ]
+    needed = of_baseline.recognised_labels
     content = {"baseline_recognised_labels": needed, "shortlist": rows}
     storage.write_json(run.directory / SELECTION, content)
     _show(rows)
@@ -85,20 +81,14 @@ def _show(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _on_validation(data: SplitData, arm: ArmHandle) -> dict[str, Any]:
+def _on_validation(data: SplitData, arm: ArmHandle) -> OnValidation:
     predictions = read_predictions(arm.directory / "validation.parquet")
     cuts = read_thresholds(arm.directory)
-    decided = decide(
+    return on_validation(
+        data.y("validation"),
         predictions.aligned(data.ids("validation"), data.space.names),
         np.array([cuts[label] for label in data.space.names]),
     )
-    counts = metrics.label_counts(data.y("validation").toarray(), decided)
-    return {
-        "micro_f1": float(metrics.f1(counts.sum(axis=0))),
-        "macro_f1": float(metrics.f1(counts).mean()),
-        "recognised_labels": int(np.count_nonzero(metrics.recognised(counts))),
-        "fusion": storage.read_json(arm.directory / ARM_FILE).get("fusion"),
-    }
 
 
 def _rename(arm: ArmHandle) -> ArmHandle:

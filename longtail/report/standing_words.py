@@ -216,6 +216,11 @@ def meaning(standings: Standings) -> list[str]:
             "validation by the same rule for each of them."
         ),
     ]
+    if any(line.loss.startswith("auto ") for data in standings.data_sets for line in data.lines):
+        sentences.append(
+            "auto is what a run reaches that trains the losses in its brackets and takes, seed by "
+            "seed, the one that validation prefers; its training time is that of all of them."
+        )
     if standings.has_baseline:
         baseline = loss_name(standings.baseline)
         sentences += [
