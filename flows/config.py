@@ -192,7 +192,7 @@ class CompareConfig(Settings):
         BeforeValidator(_named_losses),
         AfterValidator(_each_once),
     ] = Field(
-        (LossSettings(name="bce"), LossSettings(name="ntr-focal"), LossSettings(name="db")),
+        tuple(LossSettings(name=name) for name in ("bce", "ntr-focal", "db-soft", "db")),
         min_length=1,
         description="Losses, by name or with options; bce is what the others are compared with.",
     )

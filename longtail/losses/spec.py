@@ -134,7 +134,7 @@ PRESETS: dict[LossName, LossSpec] = {
     "la": LossSpec(init_bias=1.0),
     "two-way": LossSpec(form="two_way"),
 }
-"""Named losses with their hyper-parameters: those of Huang et al. (EMNLP 2021), and four others."""
+"""Named losses with their hyper-parameters: those of Huang et al. (EMNLP 2021), and others."""
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(LossSpec))
 _IN_USE: dict[str, tuple[str, Callable[[LossSpec], bool]]] = {
