@@ -14,6 +14,7 @@ from flows.cli import EXIT_BLOCKED, EXIT_ERROR, EXIT_PROMOTED
 from longtail import storage
 from longtail.annotations.readers import read_annotations
 from longtail.errors import ConfigError
+from tasks.handles import CONTENDER
 
 if TYPE_CHECKING:
     from flows.config import CompareConfig, DataSource, PredictConfig, RetrainConfig
@@ -152,6 +153,8 @@ def _arms_table(metrics: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     for arm, entry in metrics["arms"].items():
         name = f"{arm} ({entry['loss']})" if arm == "candidate" else arm
+        if arm.startswith(CONTENDER):
+            name = f"{entry['loss']}, not chosen"
         cells = [_number(entry["overall"].get(key)) for _, key in _ARM_COLUMNS]
         table.add_row(name, *cells)
     return table

@@ -22,8 +22,9 @@ def selection_sentence(run: RunFiles) -> str:
         if enough
         else f"though none recognises the {integer(needed)} labels of BCE there"
     )
+    name = loss_name(str(chosen.get("loss")))
     return (
-        f"{loss_name(str(chosen.get('loss')))} was chosen from {len(rows)} losses, by validation "
+        f"{name[0].upper()}{name[1:]} was chosen from {len(rows)} losses, by validation "
         f"alone: it has the highest micro-F1 {among}. The others are scored for comparison and "
         "have no part in the verdict."
     )

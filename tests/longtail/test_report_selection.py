@@ -43,7 +43,7 @@ def test_a_run_with_one_loss_has_no_selection():
 
 def test_the_sentence_says_by_what_the_loss_was_chosen():
     said = selection_sentence(run(80, DB, ASL))
-    assert said.startswith("asymmetric loss (asl) was chosen from 2 losses, by validation alone")
+    assert said.startswith("Asymmetric loss (asl) was chosen from 2 losses, by validation alone")
     assert "at least the 80 labels of BCE" in said
     assert "none recognises the 101 labels of BCE" in selection_sentence(run(101, DB, ASL))
 
