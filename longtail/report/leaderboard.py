@@ -51,6 +51,8 @@ def render_leaderboard(root: Path) -> Path:
     """
     standings = load_standings(root)
     figures = {one.name: figure_of(one, standings) for one in standings.data_sets}
+    for stale in (root / FIGURES).glob("*.svg"):  # of data sets that are no longer compared
+        stale.unlink()
     for figure in figures.values():
         storage.write_text(root / FIGURES / f"{_file(figure)}.svg", standalone(figure))
     sections = [_section(one, standings) for one in standings.data_sets]

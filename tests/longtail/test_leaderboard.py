@@ -293,3 +293,11 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 
     with pytest.raises(StoreError, match="not a leaderboard"):
         render_leaderboard(tmp_path)
+
+
+def test_a_data_set_that_is_no_longer_compared_leaves_no_figure(tmp_path):
+    write(tmp_path, pair())
+    (tmp_path / "results" / "desk.svg").rename(tmp_path / "results" / "old.svg")
+    write(tmp_path, pair())
+
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["desk.svg"]
