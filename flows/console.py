@@ -13,8 +13,8 @@ from rich.table import Table
 from flows.cli import EXIT_BLOCKED, EXIT_ERROR, EXIT_PROMOTED
 from longtail import storage
 from longtail.annotations.readers import read_annotations
+from longtail.config import CONTENDER
 from longtail.errors import ConfigError
-from tasks.handles import CONTENDER
 
 if TYPE_CHECKING:
     from flows.config import CompareConfig, DataSource, PredictConfig, RetrainConfig

@@ -10,10 +10,10 @@ from prefect.states import Completed, Failed, State
 
 from flows.config import RetrainConfig
 from flows.runtime import show_progress
-from longtail.config import LossSettings
+from longtail.config import CONTENDER, LossSettings
 from tasks.champion import repair_registry, score_champion
 from tasks.gate import judge
-from tasks.handles import CONTENDER, ArmHandle, DatasetHandle, RunHandle, SplitHandle
+from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
 from tasks.ingest import current_dataset, ingest_export, update_dataset
 from tasks.publish import publish_candidate
 from tasks.report import write_report

@@ -13,6 +13,9 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 SplitName = Literal["train", "validation", "test"]
 Group = Literal["HEAD", "MEDIUM", "TAIL"]
 GROUPS: tuple[Group, ...] = ("HEAD", "MEDIUM", "TAIL")
+CONTENDER = "candidate-"
+"""What the arms of a shortlist that was not chosen begin with; the loss's name follows."""
+
 ThresholdPolicy = Literal["global", "grid", "group", "group_joint", "label"]
 LossName = Literal[
     "bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from longtail import storage
 from longtail.config import SplitName
 from longtail.evaluation import TestSet
 from longtail.labels import LabelGroups, LabelSpace
+from longtail.leaks import Hashes, training_hashes
 from tasks.handles import SplitHandle
 
 LEFT_OUT = "left_out.parquet"
@@ -51,6 +53,13 @@ class SplitData:
     def y(self, split: SplitName) -> sp.csr_array:
         """A split's label matrix, boolean CSR of shape (texts, labels)."""
         return self.space.encode(self.table(split, ["labels"])["labels"].to_pylist())
+
+    def training_hashes(self, splits: Sequence[SplitName]) -> tuple[Hashes, Hashes]:
+        """Hashes of the ids and texts of the splits that a model has learned from."""
+        return training_hashes(
+            [name for split in splits for name in self.ids(split)],
+            [text for split in splits for text in self.texts(split)],
+        )
 
     @cached_property
     def test(self) -> TestSet:

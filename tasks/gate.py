@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from longtail import storage
-from longtail.config import GROUPS, GatePolicy
+from longtail.config import CONTENDER, GROUPS, GatePolicy
 from longtail.cuts import NOTHING
 from longtail.evaluation import ArmEvaluation, TestSet, evaluate
 from longtail.gate import GateInputs, Verdict, decide
@@ -19,7 +19,7 @@ from longtail.thresholds import threshold_curve
 from tasks.arms import ARM_FILE, read_thresholds
 from tasks.artifacts import percent, publish_markdown, publish_table
 from tasks.data import SplitData
-from tasks.handles import CONTENDER, ArmHandle, ChampionHandle, RunHandle, SplitHandle
+from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
 from tasks.journal import record_look
 from tasks.leaks import check_leaks, untainted_test
 from tasks.select import SELECTION

@@ -9,9 +9,6 @@ from pydantic import Field
 
 from longtail.config import Settings
 
-CONTENDER = "candidate-"
-"""What the arms of a shortlist that was not chosen begin with; the loss's name follows."""
-
 ArmName = Annotated[str, Field(pattern=r"^(linear|bce|candidate(-[a-z0-9-]+)?|(best_)?champion)$")]
 
 

@@ -12,7 +12,7 @@ from longtail import storage
 from longtail.bundle import read_training_ids
 from longtail.errors import LongtailError, StoreError
 from longtail.evaluation import TestSet
-from longtail.leaks import Hashes, LeakCheck, leak_check, training_hashes
+from longtail.leaks import Hashes, LeakCheck, leak_check
 from tasks.arms import ARM_FILE
 from tasks.data import LEFT_OUT, SplitData
 from tasks.handles import ArmHandle
@@ -75,9 +75,6 @@ def _training_hashes(data: SplitData, arm: ArmHandle) -> tuple[Hashes, Hashes]:
         parts = storage.read_json(arm.directory / ARM_FILE).get("learned_from")
         if not parts:
             raise StoreError(f"{arm.directory / ARM_FILE}: does not say what the arm learned from")
-        return training_hashes(
-            [name for part in parts for name in data.ids(part)],
-            [text for part in parts for text in data.texts(part)],
-        )
+        return data.training_hashes(parts)
     kept = read_training_ids(arm.bundle)
     return kept.ids, kept.texts

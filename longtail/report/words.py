@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from longtail.config import CONTENDER
 from longtail.report.files import RunFiles, part
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -39,13 +40,10 @@ _ABOUT_ARMS = {
 }
 
 
-_CONTENDER = "candidate-"
-
-
 def arm_name(arm: str) -> str:
     """Short name of an arm."""
-    if arm.startswith(_CONTENDER):
-        return f"{arm.removeprefix(_CONTENDER)}, not chosen"
+    if arm.startswith(CONTENDER):
+        return f"{arm.removeprefix(CONTENDER)}, not chosen"
     return _ARMS.get(arm, arm)
 
 
@@ -70,8 +68,8 @@ def about_arm(run: RunFiles, arm: str) -> str:
     """One line on what an arm is."""
     if arm == "candidate":
         return f"the same encoder, data and budget trained with {loss_name(candidate_loss(run))}"
-    if arm.startswith(_CONTENDER):
-        loss = loss_name(arm.removeprefix(_CONTENDER))
+    if arm.startswith(CONTENDER):
+        loss = loss_name(arm.removeprefix(CONTENDER))
         return f"the same trained with {loss}; validation preferred the candidate"
     return _ABOUT_ARMS.get(arm, "")
 

@@ -8,12 +8,13 @@ import pytest
 
 import tasks.select
 from longtail import storage
+from longtail.config import CONTENDER
 from longtail.labels import LabelGroups, LabelSpace
 from longtail.partition import SCHEMA
 from longtail.predictions import Predictions, write_predictions
 from tasks.arms import ARM_FILE, write_arm
 from tasks.data import write_label_space
-from tasks.handles import CONTENDER, ArmHandle, RunHandle, SplitHandle
+from tasks.handles import ArmHandle, RunHandle, SplitHandle
 from tasks.select import SELECTION, select_candidate
 
 LABELS = ("a", "b", "c")
