@@ -120,9 +120,12 @@ class LinearBaseline:
         Raises:
             RuntimeError: not fitted.
         """
+        return self.scores(self.decisions(texts))
+
+    def scores(self, decisions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The scores that :meth:`predict` makes of decision values, (n, L)."""
         slope = _SVM_SLOPE if self.settings.estimator == "svm" else 1.0
-        decisions = self.decisions(texts).astype(np.float64)
-        scores = 1.0 / (1.0 + np.exp(-np.clip(slope * decisions, -60.0, 60.0)))
+        scores = 1.0 / (1.0 + np.exp(-np.clip(slope * decisions.astype(np.float64), -60.0, 60.0)))
         learnt = np.isnan(self.constants)
         result: NDArray[np.float32] = np.where(learnt, scores, self.constants).astype(np.float32)
         return result

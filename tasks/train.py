@@ -26,7 +26,6 @@ from longtail.config import (
 )
 from longtail.encoder import Encoder, load_encoder
 from longtail.fusion import Fusion, fit_fusion, fuse
-from longtail.leaks import training_hashes
 from longtail.losses import build_loss
 from longtail.predictions import Predictions, read_predictions, write_predictions
 from longtail.scoring import score, score_bundle
@@ -55,8 +54,9 @@ def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -
     data = SplitData(split)
     directory = _directory(run, "linear")
     model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"))
-    _write(directory, data, "validation", model.predict(data.texts("validation")))
-    _write(directory, data, "validation", model.decisions(data.texts("validation")), DECISIONS)
+    decisions = model.decisions(data.texts("validation"))
+    _write(directory, data, "validation", model.scores(decisions))
+    _write(directory, data, "validation", decisions, DECISIONS)
     parts = learned_from(refit=settings.refit)
     if settings.refit:
         texts = [text for part in parts for text in data.texts(part)]
@@ -174,10 +174,7 @@ def _info(
 def _training_ids(data: SplitData, model: LinearBaseline | None) -> TrainingIds:
     """What the bundle has learned from: with a linear arm that was fitted again, validation too."""
     parts = learned_from(refit=model is not None and model.settings.refit)
-    return TrainingIds(*training_hashes(
-        [name for part in parts for name in data.ids(part)],
-        [text for part in parts for text in data.texts(part)],
-    ))  # fmt: skip
+    return TrainingIds(*data.training_hashes(parts))
 
 
 def _write(
