@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from longtail.config import (
+    AuditSettings,
     DataSettings,
     EncoderSettings,
     FusionSettings,
@@ -109,6 +110,7 @@ class RetrainConfig(Settings):
     out: str | None = Field(
         None, description="Directory of this run's results; by default a new one in the store."
     )
+    audit: AuditSettings = AuditSettings()
     split: SplitSettings = SplitSettings()
     encoder: EncoderSettings = EncoderSettings()
     training: TrainingSettings = TrainingSettings()

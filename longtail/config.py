@@ -5,6 +5,7 @@ The flow's form, the YAML profiles and the command line are all made of these mo
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,10 @@ CONTENDER = "candidate-"
 """What the arms of a shortlist that was not chosen begin with; the loss's name follows."""
 
 ThresholdPolicy = Literal["global", "grid", "group", "group_joint", "label"]
+DataFormat = Literal[
+    "auto", "csv", "jsonl", "parquet", "label-studio", "doccano", "argilla", "prodigy"
+]
+AnnotatorPolicy = Literal["latest", "union", "majority", "at_least"]
 LossName = Literal[
     "bce", "focal", "cb-focal", "r-focal", "ntr-focal", "db-0focal", "cb-ntr", "db",
     "db-soft", "asl", "zlpr", "la", "two-way",
@@ -54,15 +59,52 @@ class ColumnSettings(Settings):
 class DataSettings(Settings):
     """How an export is read, checked and merged into the data set."""
 
-    format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
-        "auto", description="File format; auto looks at the file's name and content."
+    format: DataFormat = Field(
+        "auto",
+        description="File format, or the annotation tool that wrote the export; auto looks at the "
+        "file's content and name.",
     )
     columns: ColumnSettings = ColumnSettings()
     label_separator: str | None = Field(
         None, description="Separator of labels in one string, such as '|'; without it a JSON list."
     )
-    several_annotators: Literal["latest", "union", "majority"] = Field(
-        "latest", description="How rows of one id by different annotators become one label set."
+    export: Literal["delta", "full"] = Field(
+        "delta",
+        description="What a text that is not in the export means: delta: nothing; full: it was "
+        "deleted, and leaves a tombstone.",
+    )
+    max_deleted: float = Field(
+        0.1,
+        ge=0.0,
+        le=1.0,
+        description="Share of the stored texts above which a full export that lacks them is "
+        "refused, and nothing is written.",
+    )
+    several_annotators: AnnotatorPolicy = Field(
+        "latest",
+        description="How the labels that different annotators gave one text become one label "
+        "set: the latest by date; the union; those of more than half; those of at_least so many.",
+    )
+    at_least: int = Field(
+        2, ge=1, description="several_annotators at_least: how many must have given a label."
+    )
+    taxonomy: str | None = Field(
+        None,
+        description="taxonomy.yaml: descriptions, aliases, since, until and parents of the labels.",
+    )
+    unknown_labels: Literal["add", "quarantine"] = Field(
+        "add", description="A label that the taxonomy does not name: take it, or set the row aside."
+    )
+    add_parents: bool = Field(
+        False, description="Give a text the parents, by the taxonomy, of the labels that it has."
+    )
+    corrections: str | None = Field(
+        None,
+        description="The audit's list of corrections, with those to be carried out marked "
+        "accepted; the stored annotations stay as they are.",
+    )
+    as_of: datetime | None = Field(
+        None, description="What the run takes for the present moment, ISO 8601; default the clock."
     )
     max_quarantined: float = Field(
         0.05, ge=0.0, le=1.0, description="Share of bad rows above which nothing is written."
@@ -79,6 +121,25 @@ class DataSettings(Settings):
     near_duplicate_similarity: float = Field(
         0.8, gt=0.0, le=1.0, description="Jaccard similarity of 3-word shingles that binds texts."
     )
+
+
+class AuditSettings(Settings):
+    """What the audit of the annotations looks for."""
+
+    label_errors: bool = Field(
+        True, description="Look for likely wrong and missing labels by cross-validation."
+    )
+    folds: int = Field(4, ge=2, description="Folds of that cross-validation.")
+    min_label_texts: int = Field(
+        20, ge=2, description="Labels with fewer texts are not searched: too rare to judge."
+    )
+    max_texts: int = Field(
+        50_000, ge=100, description="Texts that are searched at most, sampled by their ids."
+    )
+    implied_share: Fraction = Field(
+        0.95, description="Share of a label's texts that must have another label to imply it."
+    )
+    implied_texts: int = Field(10, ge=1, description="Fewest texts of a label that implies one.")
 
 
 class SplitSettings(Settings):

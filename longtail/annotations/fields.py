@@ -41,7 +41,11 @@ def read_record(
     Returns:
         Values for the columns of RAW; fields with a problem, or not wanted, are absent.
     """
-    row: dict[str, object] = {"position": record.position, "raw": record.raw}
+    row: dict[str, object] = {
+        "position": record.position,
+        "raw": record.raw,
+        "skipped": record.skipped,
+    }
     problems = list(record.problems)
     for field, column in wanted.items() if record.values is not None else ():
         cell = (record.values or {}).get(column)

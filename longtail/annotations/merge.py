@@ -7,15 +7,15 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.annotations.schema import ANNOTATIONS
+from longtail.config import AnnotatorPolicy
 
-Policy = Literal["latest", "union", "majority"]
+Policy = AnnotatorPolicy
 _SHOWN_ROWS = 4
 _SHOWN_LABELS = 6
 

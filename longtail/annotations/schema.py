@@ -29,13 +29,16 @@ RAW = pa.schema(
         *ANNOTATIONS,
         pa.field("position", pa.int64()),
         pa.field("problems", pa.list_(pa.string())),
+        pa.field("skipped", pa.string()),
         pa.field("raw", pa.string()),
     ]
 )
-"""One row of an export as a reader saw it. ``position`` counts data rows from 1 (CSV, Parquet) or
-lines from 1 (JSON Lines). Each problem is ``field: what was found; what to do``, where the field
-is a column of ANNOTATIONS or ``row`` when the row as a whole could not be read. ``raw`` is the
-row's content as text."""
+"""One row of an export as a reader saw it. ``position`` counts data rows from 1 (CSV, Parquet),
+lines from 1 (JSON Lines) or annotations from 1 (a tool's export). Each problem is ``field: what was
+found; what to do``, where the field is a column of ANNOTATIONS or ``row`` when the row as a whole
+could not be read. ``skipped`` says why the export itself marks the row as not to be used (a
+cancelled annotation, an answer "ignore"), and is null for every other row. ``raw`` is the row's
+content as text."""
 
 QUARANTINE = pa.schema(
     [
@@ -58,12 +61,14 @@ class Record:
         values: cell by column name; None when the row could not be read as a row.
         raw: the content as text, always valid Unicode.
         problems: what is wrong with the row itself, each starting with its field.
+        skipped: why the export marks the row as not to be used; None: it is to be used.
     """
 
     position: int
     values: Mapping[str, object] | None
     raw: str
     problems: tuple[str, ...] = ()
+    skipped: str | None = None
 
 
 @dataclass(frozen=True)
