@@ -12,9 +12,10 @@ directory that the next upsert replaces.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from longtail import storage
 from longtail.annotations.schema import ANNOTATIONS
+from longtail.config import AnnotatorPolicy
 from longtail.content import (
     canonical,
     content_fingerprint,
@@ -71,6 +73,7 @@ class Upserted:
         unchanged: known ids with the content they had.
         merged: new ids that repeat a stored text with the same labels, group and split.
         outdated: known ids whose stored annotation is of a later date than the one given.
+        deleted: stored texts that a full export lacks; not among the rows that were given.
     """
 
     version: DatasetVersion
@@ -79,6 +82,7 @@ class Upserted:
     unchanged: int
     merged: int
     outdated: int = 0
+    deleted: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,41 +109,82 @@ class DatasetStore:
             return None
         return self._version(int(storage.read_json(pointer)["version"]))
 
-    def read(self, version: DatasetVersion | int | None = None) -> pa.Table:
-        """The texts of a version (default: the current one), schema ANNOTATIONS, sorted by id.
+    def read(
+        self, version: DatasetVersion | int | None = None, columns: list[str] | None = None
+    ) -> pa.Table:
+        """The texts of a version (default: the current one), in no particular order.
+
+        Args:
+            version: which; None: the current one.
+            columns: columns of ANNOTATIONS; None: all.
 
         Raises:
             StoreError: there is no such version, or its files are not what was written.
         """
         chosen = self._chosen(version)
         storage.verify_directory(chosen.path)
-        return storage.read_parquet(chosen.path / "texts.parquet")
+        return storage.read_parquet(chosen.path / "texts.parquet", columns)
+
+    def batches(
+        self, version: DatasetVersion | int | None = None, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The texts of a version a bounded number of rows at a time; else as :meth:`read`."""
+        yield self.read(version, columns)
+
+    def read_voices(self, version: DatasetVersion | int | None = None) -> pa.Table:
+        """What each annotator said of the texts that several ever annotated (ANNOTATIONS)."""
+        self._chosen(version)
+        return ANNOTATIONS.empty_table()
 
     def read_merged(self, version: DatasetVersion | int | None = None) -> pa.Table:
         """The ids that repeat a stored text, with the id they were merged into."""
         return storage.read_parquet(self._chosen(version).path / "merged.parquet")
 
-    def upsert(self, table: pa.Table, *, merge_duplicates: bool) -> Upserted:
+    def upsert(
+        self,
+        accepted: Path | pa.Table,
+        *,
+        merge_duplicates: bool,
+        voices: Path | pa.Table | None = None,
+        policy: AnnotatorPolicy = "latest",
+        at_least: int = 2,
+        export: Literal["delta", "full"] = "delta",
+        withheld: Iterable[str] = (),
+        max_deleted: float = 0.1,
+    ) -> Upserted:
         """Add new texts and replace changed ones; nothing new leaves the version as it is.
 
         Args:
-            table: accepted annotations (ANNOTATIONS), ids unique.
+            accepted: accepted annotations (ANNOTATIONS), ids unique; a table or a Parquet file.
             merge_duplicates: a new id whose normalised text, labels, group and split equal those
                 of a stored or earlier row is recorded as merged instead of being stored. It then
                 follows the row it was merged into, until it comes with other content.
+            voices: the rows of every id that several annotators labelled in this export.
+            policy: how the voices of one text become one label set.
+            at_least: for the policy of that name.
+            export: ``full``: a stored text that is not in the export is deleted.
+            withheld: ids whose rows came but were set aside; a full export does not delete them.
+            max_deleted: share of the stored texts above which a full export is refused.
 
         Raises:
-            DataError: the export plainly belongs to another data set.
+            DataError: the export plainly belongs to another data set, or lacks too many texts.
             StoreError: another run holds the lock, or the store is damaged.
         """
-        incoming = canonical(table)
+        given = storage.read_parquet(accepted) if isinstance(accepted, Path) else accepted
+        incoming = canonical(given)
         with storage.lock(self.root / ".lock"):
             before = self.current()
             stored = ANNOTATIONS.empty_table() if before is None else self.read(before)
             merged = {} if before is None else _mapping(self.read_merged(before))
             self._refuse_other_data(stored, merged, incoming)
-            plan = _plan(stored, merged, incoming, merge_duplicates=merge_duplicates)
-            news = plan.counts["added"] or plan.counts["changed"] or plan.merged != merged
+            here = stored
+            if export == "full":
+                here = self._kept(stored, incoming, withheld, max_deleted)
+                merged = _still_merged(merged, here, incoming, withheld)
+            plan = _plan(here, merged, incoming, merge_duplicates=merge_duplicates)
+            plan.counts["deleted"] = stored.num_rows - here.num_rows
+            news = any(plan.counts[name] for name in ("added", "changed", "deleted"))
+            news = news or plan.merged != merged
             after = self._commit(before, plan) if news or before is None else before
         return Upserted(after, **plan.counts)
 
@@ -181,6 +226,28 @@ class DatasetStore:
         storage.write_json(self.root / "current.json", {"version": number})
         logger.info("Data set version %d: %s", number, plan.counts)
         return self._version(number)
+
+    def _kept(
+        self, stored: pa.Table, incoming: pa.Table, withheld: Iterable[str], max_deleted: float
+    ) -> pa.Table:
+        """The stored texts that a full export still has.
+
+        Raises:
+            DataError: too many would be deleted.
+        """
+        came = pa.concat_arrays(
+            [incoming["id"].combine_chunks(), pa.array(list(withheld), pa.string())]
+        )
+        kept = stored.filter(pc.is_in(stored["id"], came))
+        n_gone = stored.num_rows - kept.num_rows
+        if n_gone > max_deleted * stored.num_rows:
+            raise DataError(
+                f"{self.root}: {n_gone} of the {stored.num_rows} stored texts are not in this full "
+                f"export, more than data.max_deleted allows ({max_deleted:.1%}); nothing was "
+                "written. If they are meant to be deleted, raise data.max_deleted; if the export "
+                "holds only what is new, set data.export: delta"
+            )
+        return kept
 
     def _refuse_other_data(
         self, stored: pa.Table, merged: Mapping[str, str], incoming: pa.Table
@@ -298,6 +365,14 @@ def _duplicates(base: pa.Table, arrived: pa.Table) -> dict[str, str]:
         if original != name:
             into[name] = original
     return into
+
+
+def _still_merged(
+    merged: Mapping[str, str], kept: pa.Table, incoming: pa.Table, withheld: Iterable[str]
+) -> dict[str, str]:
+    present = {*incoming["id"].to_pylist(), *withheld}
+    targets = set(kept["id"].to_pylist())
+    return {name: into for name, into in merged.items() if name in present and into in targets}
 
 
 def _mapping(merged: pa.Table) -> dict[str, str]:
