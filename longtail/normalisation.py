@@ -18,8 +18,6 @@ from longtail.hashing import Hashes, stable_hash, string_parts, wide_hash
 
 _BLOCK_BYTES = 1 << 23
 _SPACE = ord(" ")
-_BLANKS = b"\t\n\v\f\r\x1c\x1d\x1e\x1f"
-_LOWER = bytes(_SPACE if byte in _BLANKS else byte for byte in range(256)).lower()
 
 
 def normalised(texts: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
@@ -66,8 +64,8 @@ def _blocks(chunk: pa.Array) -> Iterator[pa.Array]:
 
 def _normalised_block(block: pa.Array) -> pa.StringArray:
     bounds, data = next(string_parts(block))
-    folded = bytes(memoryview(data)[bounds[0] : bounds[-1]]).translate(_LOWER)
-    values, bounds = np.frombuffer(folded, dtype=np.uint8), bounds - bounds[0]
+    values = _folded(np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]])
+    bounds = bounds - bounds[0]
     other = np.unique(np.searchsorted(bounds, np.flatnonzero(values >= 128), side="right") - 1)
     values, bounds = _collapsed(values, bounds)
     missing = block.is_null()
@@ -80,6 +78,13 @@ def _normalised_block(block: pa.Array) -> pa.StringArray:
         slow = [normalise_text(text) for text in block.take(pa.array(other)).to_pylist()]
         plain = pc.replace_with_mask(plain, pa.array(is_other), pa.array(slow, pa.string()))
     return pc.if_else(missing, pa.scalar(None, pa.string()), plain) if block.null_count else plain
+
+
+def _folded(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Small letters for capital ones, and spaces for what ``str.split`` splits at, in ASCII."""
+    capital = values - np.uint8(ord("A")) < 26  # whatever is below A wraps round to a large number
+    blank = (values - np.uint8(ord("\t")) < 5) | (values - np.uint8(0x1C) < 5)
+    return np.where(blank, np.uint8(_SPACE), values | (capital.view(np.uint8) << np.uint8(5)))
 
 
 def _collapsed(
