@@ -2,67 +2,53 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtail.annotations.contradictions import reasons_of
+from longtail.annotations.row_codes import (
+    UNDATED,
+    Codes,
+    Flags,
+    RowCodes,
+    last_by,
+    listed,
+    row_codes,
+)
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import AnnotatorPolicy
 
 Policy = AnnotatorPolicy
-_SHOWN_ROWS = 4
-_SHOWN_LABELS = 6
+_DECIDED, _UNDATED_ROWS, _SAME_MOMENT = range(3)
+_WHY = {
+    _UNDATED_ROWS: "not all of them are dated",
+    _SAME_MOMENT: "the last of them are of the same moment",
+}
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The outcome of a merge; every row of the input is in exactly one of the three.
+    """The outcome of a merge; every row of the input is in the table, quarantined or merged.
 
     Attributes:
         table: one row per id (schema ANNOTATIONS), in the order of first appearance.
         quarantined: (row index in the input, its reasons) of rows that contradict each other.
         n_merged: rows that were folded into another row.
+        voices: what each annotator said of an id of the table that several annotated, one row
+            per id and annotator (schema ANNOTATIONS), in the order of the input. They are
+            among the rows of the table and the merged ones, not beside them.
     """
 
     table: pa.Table
     quarantined: list[tuple[int, list[str]]]
     n_merged: int
-
-
-@dataclass(frozen=True)
-class _Row:
-    index: int
-    position: int
-    id: str
-    text: str
-    labels: frozenset[str] | None
-    group: str | None
-    annotator: str | None
-    annotated_at: dt.datetime | None
-    source: str | None
-    split: str | None
-
-    @property
-    def content(self) -> tuple[object, ...]:
-        return (self.text, self.labels, self.group, self.split)
-
-    @property
-    def about(self) -> tuple[object, ...]:
-        """What all annotators of one text must agree on."""
-        return (self.text, self.group, self.split)
-
-
-class _Conflict(Exception):  # noqa: N818 - not an error: it ends in the quarantine
-    def __init__(self, rows: Sequence[_Row], reason: str) -> None:
-        super().__init__(reason)
-        self.rows = rows
-        self.reason = reason
+    voices: pa.Table
 
 
 def normalise_text(text: str) -> str:
@@ -75,169 +61,234 @@ def label_set(labels: Iterable[str] | None) -> list[str] | None:
     return None if labels is None else sorted(set(labels))
 
 
-def merge_annotations(table: pa.Table, policy: Policy) -> Merged:
+def merge_annotations(table: pa.Table, policy: Policy, *, at_least: int = 2) -> Merged:
     """Make one row of all rows that share an id.
 
     Rows of one annotator (or of none named): the latest by date wins; identical rows are one;
     otherwise they contradict each other and all of them are quarantined. What different
     annotators say of one text is decided by the policy: ``latest`` by date, ``union`` of the
-    labels, or ``majority`` (labels that more than half of the annotators gave). Where text, group
+    labels, ``majority`` (labels that more than half of the annotators gave), or ``at_least``
+    (labels that so many of them gave, or all of them where they are fewer). Where text, group
     or split differ, dates decide which is current, and rows about an older one are outdated.
 
     Args:
         table: the columns of ANNOTATIONS, id and text never null; where there is a column
             ``position``, reasons name it, else the row index from 1.
         policy: see above.
+        at_least: how many annotators must have given a label under the policy of that name.
     """
-    repeated = _repeated_rows(table)
-    replaced: dict[int, _Row] = {}
-    dropped: set[int] = set()
-    quarantined: list[tuple[int, list[str]]] = []
-    n_merged = 0
-    for rows in repeated:
-        kept, conflicts = _merge_id(rows, policy)
-        for conflict in conflicts:
-            quarantined += [(row.index, [conflict.reason]) for row in conflict.rows]
-        in_conflict = {row.index for conflict in conflicts for row in conflict.rows}
-        first = next((row.index for row in rows if row.index not in in_conflict), None)
-        dropped |= {row.index for row in rows} - {first if kept else None}
-        if kept and first is not None:
-            replaced[first] = kept
-        n_merged += len(rows) - len(in_conflict) - (kept is not None)
-    merged = _rebuilt(table, replaced, dropped)
-    return Merged(merged, sorted(quarantined), n_merged)
+    repeated = _is_repeated(table["id"])
+    plain = table.select(ANNOTATIONS.names).cast(ANNOTATIONS)
+    if not repeated.any():
+        return Merged(plain, [], 0, ANNOTATIONS.empty_table())
+    rows = plain.filter(pa.array(repeated))
+    codes = row_codes(rows)
+    own, own_why = _undisputed(codes, np.arange(rows.num_rows), codes.voice, codes.content)
+    voices = np.sort(own[own_why == _DECIDED])
+    must_agree = codes.content if policy == "latest" else codes.about
+    last, why = _undisputed(codes, voices, codes.id, must_agree)
+    heard = own_why[codes.voice] == _DECIDED
+    used = heard & (last >= 0)[codes.id] & (why[codes.id] == _DECIDED)
+    last[why != _DECIDED] = -1
+    decided = _decided(rows, codes, voices[used[voices]], last, policy, at_least)
+    places = np.flatnonzero(repeated)
+    disputes = np.where(heard, codes.n_voices + codes.id, codes.voice)[~used]
+    quarantined = reasons_of(
+        _with_positions(table, rows, places).filter(pa.array(~used)), places[~used], disputes,
+        [_WHY[one] for one in np.concatenate([own_why, why])[disputes].tolist()],
+    )  # fmt: skip
+    first = last_by(codes.id[used], codes.n_ids, -np.flatnonzero(used))
+    first = np.flatnonzero(used)[first[first >= 0]]
+    merged = _rebuilt(plain, repeated, places[np.sort(first)], decided)
+    return Merged(
+        merged, quarantined, int(used.sum()) - decided.num_rows, _several(rows, codes, voices, used)
+    )
 
 
-def _repeated_rows(table: pa.Table) -> list[list[_Row]]:
-    """The rows of every id that stands more than once."""
-    counts = table["id"].value_counts()
+def resolve_voices(voices: pa.Table, policy: Policy, *, at_least: int = 2) -> pa.Table:
+    """The annotation of each text from what its annotators said, however they contradict.
+
+    What ``merge_annotations`` makes of rows that do not contradict each other, this makes of
+    them too. Beyond that each row takes the place of the one before, unless both are dated and
+    it is the older one: a later row is the answer to an earlier one.
+
+    Args:
+        voices: rows of ANNOTATIONS, those of one id in the order in which they arrived; id and
+            text never null.
+        policy: as in ``merge_annotations``.
+        at_least: as in ``merge_annotations``.
+
+    Returns:
+        One row per id (ANNOTATIONS), in the order of first appearance.
+    """
+    rows = voices.select(ANNOTATIONS.names).cast(ANNOTATIONS)
+    if rows.num_rows == 0:
+        return rows
+    codes = row_codes(rows)
+    own = _in_turn(codes, np.arange(rows.num_rows), codes.voice, codes.content)
+    current = np.sort(own)
+    must_agree = codes.content if policy == "latest" else codes.about
+    last = _in_turn(codes, current, codes.id, must_agree)
+    return _decided(rows, codes, current, last, policy, at_least)
+
+
+def _is_repeated(ids: pa.ChunkedArray) -> Flags:
+    """Which rows have an id that stands more than once."""
+    counts = ids.value_counts()
     several = pc.struct_field(counts, "values").filter(
         pc.greater(pc.struct_field(counts, "counts"), 1)
     )
-    # Arrow's own indices_nonzero crashes the process on a column of no chunks.
-    indices = np.flatnonzero(pc.is_in(table["id"], several).to_numpy())
-    columns = [name for name in (*ANNOTATIONS.names, "position") if name in table.column_names]
-    by_id: dict[str, list[_Row]] = defaultdict(list)
-    rows = table.select(columns).take(pa.array(indices)).to_pylist()
-    for index, row in zip(indices.tolist(), rows, strict=True):
-        position = row.pop("position", index + 1)
-        labels = None if row["labels"] is None else frozenset(row.pop("labels"))
-        by_id[row["id"]].append(_Row(index, position, **{**row, "labels": labels}))
-    return list(by_id.values())
+    if len(several) == 0:
+        return np.zeros(len(ids), dtype=bool)
+    return np.asarray(pc.is_in(ids, several).to_numpy(), dtype=bool)
 
 
-def _merge_id(rows: list[_Row], policy: Policy) -> tuple[_Row | None, list[_Conflict]]:
-    by_annotator: dict[str | None, list[_Row]] = defaultdict(list)
-    for row in rows:
-        by_annotator[row.annotator].append(row)
-    voices: list[_Row] = []
-    conflicts: list[_Conflict] = []
-    for own in by_annotator.values():
-        try:
-            voices.append(_latest(own))
-        except _Conflict as conflict:
-            conflicts.append(conflict)
-    if not voices:
-        return None, conflicts
-    try:
-        return _decide(voices, policy), conflicts
-    except _Conflict as conflict:
-        merged_away = [row for row in rows if row.annotator in {v.annotator for v in voices}]
-        return None, [*conflicts, _Conflict(merged_away, conflict.reason)]
-
-
-def _latest(rows: Sequence[_Row]) -> _Row:
-    """The row that the dates make the current one; equal content needs no date."""
-    dated = [row for row in rows if row.annotated_at is not None]
-    last = max(dated, key=_date, default=rows[-1])
-    if all(row.content == last.content for row in rows):
-        return last
-    if len(dated) < len(rows):
-        raise _conflict(rows, "not all of them are dated")
-    if any(row.content != last.content for row in rows if row.annotated_at == last.annotated_at):
-        raise _conflict(rows, "the last of them are of the same moment")
+def _latest(codes: RowCodes, rows: Codes, group: Codes) -> Codes:
+    """The row of the last date per group; of several the later row, and without dates the last."""
+    last = last_by(group[rows], int(group.max()) + 1, codes.date[rows], rows)
+    last[last >= 0] = rows[last[last >= 0]]
     return last
 
 
-def _decide(voices: list[_Row], policy: Policy) -> _Row:
-    if len(voices) == 1:
-        return voices[0]
+def _undisputed(codes: RowCodes, rows: Codes, group: Codes, same: Codes) -> tuple[Codes, Codes]:
+    """The row per group that the dates make the current one; equal content needs no date.
+
+    Args:
+        codes: of all rows.
+        rows: the rows that count, ascending.
+        group: of every row.
+        same: code of every row; the rows of a group contradict each other where it differs.
+
+    Returns:
+        The row of each group, −1 where it has none, and why it is not to be trusted.
+    """
+    last = _latest(codes, rows, group)
+    mine = last[group[rows]]
+    date = codes.date[rows]
+    differs = same[rows] != same[mine]
+
+    def any_in_group(flags: Flags) -> Flags:
+        return np.bincount(group[rows][flags], minlength=len(last)) > 0
+
+    undated = any_in_group(date == UNDATED)
+    tied = any_in_group(differs & (date == codes.date[mine]))
+    why = np.where(undated, _UNDATED_ROWS, np.where(tied, _SAME_MOMENT, _DECIDED))
+    return last, np.where(any_in_group(differs), why, _DECIDED)
+
+
+def _in_turn(codes: RowCodes, rows: Codes, group: Codes, same: Codes) -> Codes:
+    """The row per group that is left when each takes its turn; see ``resolve_voices``."""
+    last, why = _undisputed(codes, rows, group, same)
+    undated = rows[codes.date[rows] == UNDATED]
+    stop = np.full(len(last), -1, dtype=np.int64)
+    np.maximum.at(stop, group[undated], undated)  # what is before it cannot win any more
+    open_rows = rows[(why[group[rows]] != _DECIDED) & (rows >= stop[group[rows]])]
+    turn = last_by(
+        group[open_rows], len(last), open_rows != stop[group[open_rows]],
+        codes.date[open_rows], open_rows,
+    )  # fmt: skip
+    return np.where(turn >= 0, open_rows[turn], last) if len(open_rows) else last
+
+
+def _decided(
+    rows: pa.Table, codes: RowCodes, voices: Codes, last: Codes, policy: Policy, at_least: int
+) -> pa.Table:
+    """One row per id: the current one, with the labels that the policy makes of all current ones.
+
+    Args:
+        rows: all rows, ANNOTATIONS.
+        codes: of all rows.
+        voices: one row per id and annotator, ascending.
+        last: the current row of each id, −1 for an id to be left out.
+        policy: as in ``merge_annotations``.
+        at_least: as in ``merge_annotations``.
+    """
+    kept = np.flatnonzero(last >= 0)
     if policy == "latest":
-        return _latest(voices)
-    current = voices
-    if len({row.about for row in voices}) > 1:
-        last = _latest(voices)
-        current = [row for row in voices if row.about == last.about]
-    last = max(current, key=lambda row: (row.annotated_at is not None, _date(row)))
-    if len(current) == 1:
-        return last
-    labels = _vote([row.labels for row in current], policy)
-    return replace(last, labels=labels, annotator=None)
+        current = np.sort(last[kept])
+    else:
+        current = voices[codes.about[voices] == codes.about[last[codes.id[voices]]]]
+    chosen = _latest(codes, current, codes.id)[kept] if len(kept) else kept
+    n_current = np.bincount(codes.id[current], minlength=codes.n_ids)
+    table = _taken(rows, chosen)
+    labels = _elected(codes, current, policy, at_least).take(pa.array(kept))
+    annotator = pc.if_else(pa.array(n_current[kept] > 1), None, table["annotator"])
+    table = _with_column(table, "labels", labels)
+    return _with_column(table, "annotator", annotator)
 
 
-def _vote(said: Sequence[frozenset[str] | None], policy: Policy) -> frozenset[str] | None:
-    ballots = [labels for labels in said if labels is not None]
-    if not ballots:
-        return None
-    union = frozenset[str]().union(*ballots)
-    if policy == "union":
-        return union
-    return frozenset(
-        label for label in union if 2 * sum(label in ballot for ballot in ballots) > len(ballots)
+def _elected(codes: RowCodes, current: Codes, policy: Policy, at_least: int) -> pa.Array:
+    """The labels of each id that enough of its current rows have; null where none has any."""
+    votes = np.zeros(len(codes.id), dtype=bool)
+    votes[current] = codes.has_labels[current]
+    ballots = np.bincount(codes.id[votes], minlength=codes.n_ids)
+    needed = {
+        "latest": np.ones_like(ballots),
+        "union": np.ones_like(ballots),
+        "majority": ballots // 2 + 1,
+        "at_least": np.minimum(ballots, at_least),
+    }[policy]
+    counted = votes[codes.pair_row]
+    n_names = max(len(codes.names), 1)
+    given, times = np.unique(
+        codes.id[codes.pair_row[counted]] * n_names + codes.pair_label[counted],
+        return_counts=True,
     )
+    given = given[times >= needed[given // n_names]]
+    return listed(given // n_names, given % n_names, ballots > 0, codes.names)
 
 
-def _date(row: _Row) -> dt.datetime:
-    return row.annotated_at or dt.datetime.min.replace(tzinfo=dt.UTC)
+def _several(rows: pa.Table, codes: RowCodes, voices: Codes, used: Flags) -> pa.Table:
+    """The voices of the ids that more than one annotator spoke of."""
+    voices = voices[used[voices]]
+    is_voice = np.zeros(rows.num_rows, dtype=bool)
+    is_voice[voices] = np.bincount(codes.id[voices], minlength=codes.n_ids)[codes.id[voices]] > 1
+    return _with_column(rows, "labels", codes.label_lists()).filter(pa.array(is_voice))
 
 
-def _conflict(rows: Sequence[_Row], undecided: str) -> _Conflict:
-    differing = [
-        name
-        for name in ("text", "labels", "group", "split")
-        if len({getattr(row, name) for row in rows}) > 1
-    ]
-    places = [str(row.position) for row in rows[:_SHOWN_ROWS]]
-    places += [f"{len(rows) - _SHOWN_ROWS} more"] * (len(rows) > _SHOWN_ROWS)
-    labels = " / ".join(repr(_shown(row.labels)) for row in rows[:_SHOWN_ROWS])
-    said = f" ({labels})" if "labels" in differing else ""
-    advice = "keep one row, or give the date of annotation in a column that data.columns names"
-    annotators = {row.annotator for row in rows}
-    whose = "" if annotators == {None} else f" by {_whose(len(annotators))}"
-    if len(annotators) > 1:
-        advice += ", or choose data.several_annotators: union or majority"
-    return _Conflict(
-        rows,
-        f"id: {rows[0].id[:60]!r} stands{whose} in rows {', '.join(places)} with different "
-        f"{' and '.join(differing)}{said}, and {undecided}; {advice}",
-    )
+def _rebuilt(plain: pa.Table, repeated: Flags, firsts: Codes, decided: pa.Table) -> pa.Table:
+    """The input with each repeated id's decided row in the place of its first one.
+
+    Args:
+        plain: the input (ANNOTATIONS).
+        repeated: which of its rows have a repeated id.
+        firsts: the row that each decided one replaces, ascending.
+        decided: the rows to put there, in the same order.
+    """
+    is_first = np.zeros(plain.num_rows, dtype=bool)
+    is_first[firsts] = True
+    parts, start, taken = [ANNOTATIONS.empty_table()], 0, 0
+    for batch in plain.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        here = slice(start, start + batch.num_rows)
+        stays, replaced = ~repeated[here], is_first[here]
+        start += batch.num_rows
+        part = pa.Table.from_batches([batch]).filter(pa.array(stays))
+        if n_here := int(replaced.sum()):
+            by_place = replaced[stays | replaced]
+            order = np.where(
+                by_place, part.num_rows - 1 + by_place.cumsum(), (~by_place).cumsum() - 1
+            )
+            both = pa.concat_tables([part, decided.slice(taken, n_here)])
+            part = both.take(pa.array(order))
+            taken += n_here
+        parts.append(part)
+    return pa.concat_tables(parts)
 
 
-def _whose(n_annotators: int) -> str:
-    return "the same annotator" if n_annotators == 1 else f"{n_annotators} annotators"
+def _taken(rows: pa.Table, places: Codes) -> pa.Table:
+    """Rows by their places, in pieces: one piece of more than 2 GB of text Arrow cannot build."""
+    starts = range(0, len(places), _ROWS_AT_ONCE)
+    pieces = [rows.take(pa.array(places[i : i + _ROWS_AT_ONCE])) for i in starts]
+    return pa.concat_tables([ANNOTATIONS.empty_table(), *pieces])
 
 
-def _shown(labels: frozenset[str] | None) -> str:
-    names = sorted(labels or ())
-    return ", ".join(names[:_SHOWN_LABELS]) + ("…" if len(names) > _SHOWN_LABELS else "") or "none"
+def _with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    place = ANNOTATIONS.get_field_index(name)
+    return table.set_column(place, ANNOTATIONS.field(name), values)
 
 
-def _rebuilt(table: pa.Table, replaced: dict[int, _Row], dropped: set[int]) -> pa.Table:
-    """The input without the dropped rows, the merged ones in the place of their first row."""
-    plain = table.select(ANNOTATIONS.names).cast(ANNOTATIONS)
-    if not (replaced or dropped):
-        return plain
-    kept = [index for index in range(table.num_rows) if index not in dropped]
-    result = plain.take(pa.array(kept, pa.int64()))
-    places = [place for place, index in enumerate(kept) if index in replaced]
-    rows = [_as_dict(replaced[kept[place]]) for place in places]
-    order = list(range(len(kept)))
-    for offset, place in enumerate(places):
-        order[place] = len(kept) + offset
-    both = pa.concat_tables([result, pa.Table.from_pylist(rows, schema=ANNOTATIONS)])
-    return both.take(pa.array(order, pa.int64()))
-
-
-def _as_dict(row: _Row) -> dict[str, object]:
-    return {**{name: getattr(row, name) for name in ANNOTATIONS.names},
-            "labels": label_set(row.labels)}  # fmt: skip
+def _with_positions(table: pa.Table, rows: pa.Table, places: Codes) -> pa.Table:
+    """The rows with the position that reasons name."""
+    if "position" in table.column_names:
+        return rows.append_column("position", table["position"].take(pa.array(places)))
+    return rows.append_column("position", pa.array(places + 1))

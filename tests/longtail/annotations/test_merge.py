@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtail.annotations.merge import merge_annotations, normalise_text
+from longtail.annotations.merge import merge_annotations, normalise_text, resolve_voices
 from longtail.annotations.schema import ANNOTATIONS
 
 
@@ -19,8 +19,16 @@ def row(name="a", labels=("x",), day=None, by=None, text="t", **more):
             "annotator": by, **more}  # fmt: skip
 
 
-def merge(*rows, policy="latest"):
-    return merge_annotations(pa.Table.from_pylist(list(rows), schema=ANNOTATIONS), policy)
+def merge(*rows, policy="latest", at_least=2):
+    return merge_annotations(table_of(rows), policy, at_least=at_least)
+
+
+def resolve(*rows, policy="latest", at_least=2):
+    return resolve_voices(table_of(rows), policy, at_least=at_least).to_pylist()
+
+
+def table_of(rows):
+    return pa.Table.from_pylist(list(rows), schema=ANNOTATIONS)
 
 
 def labels(merged):
@@ -134,7 +142,10 @@ ROWS = st.lists(
 )
 
 
-@given(ROWS, st.sampled_from(["latest", "union", "majority"]))
+POLICIES = st.sampled_from(["latest", "union", "majority", "at_least"])
+
+
+@given(ROWS, POLICIES)
 def test_every_row_is_accounted_for_once(rows, policy):
     merged = merge(*rows, policy=policy)
     assert merged.table.num_rows + len(merged.quarantined) + merged.n_merged == len(rows)
@@ -145,7 +156,7 @@ def test_every_row_is_accounted_for_once(rows, policy):
     assert len(indices) == len(merged.quarantined)
 
 
-@given(ROWS, st.sampled_from(["latest", "union", "majority"]), st.randoms())
+@given(ROWS, POLICIES, st.randoms())
 def test_the_outcome_does_not_depend_on_the_order(rows, policy, random):
     def outcome(these):
         found = merge(*these, policy=policy).table.select(["id", "text", "labels"]).to_pylist()
@@ -153,3 +164,117 @@ def test_the_outcome_does_not_depend_on_the_order(rows, policy, random):
 
     shuffled = random.sample(rows, len(rows))
     assert outcome(rows) == outcome(shuffled)
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"), [(1, ["x", "y", "z"]), (2, ["x", "y"]), (3, ["y"]), (9, ["y"])]
+)
+def test_at_least_so_many_or_all_where_they_are_fewer(k, expected):
+    said = [["x", "y"], ["x", "y", "z"], ["y"]]
+    rows = [row(labels=labels, by=f"r{i}") for i, labels in enumerate(said)]
+    assert labels(merge(*rows, policy="at_least", at_least=k)) == {"a": expected}
+
+
+def test_a_text_that_nobody_labelled_casts_no_ballot():
+    rows = [row(labels=["x"], by="ann"), {**row(by="bob"), "labels": None}]
+    assert labels(merge(*rows, policy="majority")) == {"a": ["x"]}
+
+
+def test_contradicting_labels_do_not_hide_which_text_is_current():
+    rows = [row(labels=["x"], day=1, by="ann", text="old"), row(labels=["y"], day=2, by="bob"),
+            row(labels=["z"], day=2, by="cem")]  # fmt: skip
+    assert labels(merge(*rows, policy="union")) == {"a": ["y", "z"]}
+
+
+def test_voices_are_what_each_of_several_annotators_said_last():
+    rows = [row(labels=["x"], day=1, by="ann"), row("b", by="ann"), row(labels=["y"], by="bob"),
+            row(labels=["z", "y"], day=2, by="ann"), row("b", by="ann")]  # fmt: skip
+    merged = merge(*rows, policy="union")
+    voices = merged.voices.to_pylist()
+    assert [(one["id"], one["annotator"], one["labels"]) for one in voices] == [
+        ("a", "bob", ["y"]), ("a", "ann", ["y", "z"])
+    ]  # fmt: skip
+    assert merged.voices.schema == ANNOTATIONS
+
+
+def test_no_annotator_is_a_voice_of_its_own():
+    assert len(merge(row(), row(labels=["y"], by="ann"), policy="union").voices) == 2
+
+
+def test_what_was_set_aside_is_no_voice():
+    rows = [row(by="ann"), row(labels=["y"], by="ann"), row(labels=["z"], by="bob")]
+    assert merge(*rows, policy="union").voices.num_rows == 0
+    assert merge(row(by="ann"), row(labels=["y"], by="bob")).voices.num_rows == 0
+
+
+@given(ROWS, POLICIES)
+def test_voices_resolve_to_the_row_that_the_merge_made(rows, policy):
+    merged = merge(*rows, policy=policy)
+    by_id = {found["id"]: found for found in merged.table.to_pylist()}
+    for found in resolve_voices(merged.voices, policy).to_pylist():
+        assert found == by_id[found["id"]]
+
+
+@given(ROWS, POLICIES)
+def test_resolving_never_raises_and_keeps_every_id(rows, policy):
+    resolved = resolve(*rows, policy=policy)
+    assert [one["id"] for one in resolved] == list(dict.fromkeys(one["id"] for one in rows))
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [((None, None), "y"), ((2, None), "y"), ((2, 2), "y"), ((1, 2), "y"), ((2, 1), "x"),
+     ((None, 1), "y")],
+)  # fmt: skip
+def test_where_dates_do_not_decide_the_later_row_does(days, expected):
+    rows = [row(labels=["x"], day=days[0], by="ann"), row(labels=["y"], day=days[1], by="bob")]
+    (resolved,) = resolve(*rows)
+    assert resolved["labels"] == [expected]
+
+
+def test_an_undated_row_ends_the_turn_of_all_before_it():
+    rows = [row(labels=["x"], day=9, by="ann"), row(labels=["y"], by="bob"),
+            row(labels=["z"], day=1, by="cem")]  # fmt: skip
+    assert resolve(*rows)[0]["labels"] == ["z"]
+
+
+def test_a_voice_about_another_group_is_outdated():
+    rows = [row(labels=["x"], by="ann", group="g"), row(labels=["y"], by="bob", group="h")]
+    (resolved,) = resolve(*rows, policy="union")
+    assert (resolved["labels"], resolved["group"], resolved["annotator"]) == (["y"], "h", "bob")
+
+
+def fold(rows):
+    """What ``resolve_voices`` says of the latest row, told one row at a time."""
+    contents = {(one["text"], tuple(one["labels"])) for one in rows}
+    if len(contents) == 1:
+        dated = [one for one in rows if one["annotated_at"]]
+        return max(reversed(dated), key=lambda one: one["annotated_at"]) if dated else rows[-1]
+    left = rows[0]
+    for one in rows[1:]:
+        dates = left["annotated_at"], one["annotated_at"]
+        if not (all(dates) and dates[1] < dates[0]):
+            left = one
+    return left
+
+
+@given(ROWS)
+def test_latest_is_the_fold_over_the_voices(rows):
+    rows = [{**one, "labels": sorted(one["labels"])} for one in rows]
+    for found in resolve(*rows):
+        mine = [one for one in rows if one["id"] == found["id"]]
+        voices = [fold([one for one in mine if one["annotator"] == who])
+                  for who in dict.fromkeys(one["annotator"] for one in mine)]  # fmt: skip
+        expected = fold(sorted(voices, key=lambda one: [o is one for o in mine].index(True)))
+        assert {name: found[name] for name in expected} == expected
+
+
+def test_rows_in_many_chunks_keep_their_places():
+    rows = [row(f"{i % 90_000}", labels=[f"{i % 7}"], by=f"r{i // 90_000}") for i in range(91_000)]
+    table = table_of(rows)
+    pieces = pa.concat_tables([table.slice(i, 10_000) for i in range(0, 91_000, 10_000)])
+    merged = merge_annotations(pieces, "union")
+    assert merged.table["id"].to_pylist() == [f"{i}" for i in range(90_000)]
+    assert merged.table["labels"][999].as_py() == sorted({f"{999 % 7}", f"{90_999 % 7}"})
+    assert merged.table["labels"][1000].as_py() == [f"{1000 % 7}"]
+    assert (merged.n_merged, merged.voices.num_rows) == (1000, 2000)
