@@ -1,4 +1,7 @@
+import time
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +24,33 @@ def test_encode_and_decode_are_inverse(lists):
 def test_the_space_does_not_depend_on_the_order_of_the_data(lists, random):
     shuffled = [random.sample(row, len(row)) for row in random.sample(lists, len(lists))]
     assert LabelSpace.of(shuffled) == LabelSpace.of(lists)
+
+
+@given(label_lists, st.integers(1, 4))
+def test_a_column_of_lists_is_encoded_like_the_lists(lists, size):
+    parts = [lists[start : start + size] for start in range(0, len(lists), size)]
+    column = pa.chunked_array([pa.array(part, pa.list_(pa.string())) for part in parts],
+                              pa.list_(pa.string()))  # fmt: skip
+    space = LabelSpace.of(lists)
+    assert LabelSpace.of(column) == space
+    assert (space.encode(column) != space.encode(lists)).nnz == 0
+    tail = column.slice(1)
+    assert space.decode(space.encode(tail).toarray()) == [sorted(set(row)) for row in lists[1:]]
+
+
+def test_null_is_a_text_without_labels():
+    column = pa.array([["b"], None, ["a", "b"]], pa.list_(pa.string()))
+    assert LabelSpace.of(column).encode(column).toarray().tolist() == [[0, 1], [0, 0], [1, 1]]
+
+
+def test_a_large_column_is_encoded_quickly():
+    names = pa.array([f"label {n:04d}" for n in range(1000)])
+    values = names.take(pa.array(np.random.default_rng(0).integers(0, 1000, 400_000)))
+    column = pa.ListArray.from_arrays(pa.array(np.arange(0, 400_001, 2, dtype=np.int32)), values)
+    start = time.process_time()
+    encoded = LabelSpace.of(column).encode(column)
+    assert time.process_time() - start < 2
+    assert encoded.shape == (200_000, 1000)
 
 
 def test_labels_outside_the_space_are_left_out_and_repeats_count_once():
