@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from longtail.annotations.merge import normalise_text
 from longtail.hashing import Hashes, stable_hash, string_parts, wide_hash
 
-_BLOCK_BYTES = 1 << 23
+_BLOCK_BYTES = 1 << 20
 _SPACE = ord(" ")
 
 
@@ -27,7 +27,7 @@ def normalised(texts: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
         texts: strings; null stays null.
 
     Returns:
-        As many strings, in chunks of some megabytes.
+        As many strings, in chunks of about a megabyte.
     """
     return pa.chunked_array([*normalised_blocks(texts)], pa.string())
 
@@ -52,7 +52,7 @@ def wide_text_hash(texts: pa.Array | pa.ChunkedArray) -> Hashes:
 
 
 def _blocks(chunk: pa.Array) -> Iterator[pa.Array]:
-    """Slices of a chunk with some megabytes of text each; one long text is a slice of its own."""
+    """Slices of a chunk with about a megabyte of text each; one long text is a slice of its own."""
     for bounds, _ in string_parts(chunk):
         start = 0
         while start < len(chunk):
