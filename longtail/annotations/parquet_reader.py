@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from longtail.annotations.columns import require_columns
-from longtail.annotations.schema import Record, Unreadable
+from longtail.annotations.fields import read_record
+from longtail.annotations.parquet_columns import no_problems, read_column
+from longtail.annotations.schema import RAW, Record, Unreadable
 from longtail.errors import DataError
 
-_BATCH_ROWS = 1_000
+_BATCH_ROWS = 32_768
+_BATCH_BYTES = 64 << 20
+_STREAM_BYTES = 1 << 20
+
+Positions = NDArray[np.int64]
 
 
 def parquet_records(handle: IO[bytes], file: str, wanted: Mapping[str, str]) -> Iterator[Record]:
@@ -31,33 +39,159 @@ def parquet_records(handle: IO[bytes], file: str, wanted: Mapping[str, str]) -> 
         DataError: the file is truncated or damaged, a wanted column is missing, or a column has a
             type that cannot be what it is said to be.
     """
+    for batch, positions in _batches(*_opened(handle, file, wanted), file):
+        yield from _records(batch, positions)
+
+
+def parquet_tables(
+    handle: IO[bytes], file: str, wanted: Mapping[str, str], label_separator: str | None
+) -> Iterator[pa.Table]:
+    """Read a Parquet file a column at a time; only doubtful rows are looked at cell by cell.
+
+    The rows are those that ``read_record`` makes of :func:`parquet_records`, but ``raw`` is null
+    where there was no doubt: :func:`parquet_raw` gives it for the few rows that need it later.
+
+    Args:
+        handle: the file's bytes, seekable.
+        file: its name for messages.
+        wanted: column name by canonical field.
+        label_separator: what separates labels within one string, or None.
+
+    Yields:
+        Tables of the schema RAW of at most 32,768 rows and about 64 MB.
+
+    Raises:
+        DataError: as :func:`parquet_records`.
+    """
+    parquet, there = _opened(handle, file, wanted)
+    for batch, positions in _batches(parquet, there, file):
+        try:
+            table, doubtful = _columns(batch, positions, there, label_separator)
+        except pa.ArrowException:  # one undecodable cell fails its whole column
+            yield _rows(batch, positions, wanted, label_separator)
+            continue
+        places = np.flatnonzero(doubtful)
+        if len(places):
+            rows = _rows(batch.take(pa.array(places)), positions[places], wanted, label_separator)
+            table = _with_rows(table, places, rows)
+        yield table
+
+
+def parquet_raw(
+    handle: IO[bytes], file: str, wanted: Mapping[str, str], positions: Positions
+) -> Iterator[tuple[int, str]]:
+    """The content of some rows as JSON, as :func:`parquet_records` gives it.
+
+    Args:
+        handle: the file's bytes, seekable.
+        file: its name for messages.
+        wanted: column name by canonical field.
+        positions: the rows, from 1, ascending.
+
+    Yields:
+        Position and content, in the order of the positions.
+
+    Raises:
+        DataError: as :func:`parquet_records`.
+    """
+    for batch, there in _batches(*_opened(handle, file, wanted), file):
+        chosen = positions[np.searchsorted(positions, there[0]) :]
+        chosen = chosen[: np.searchsorted(chosen, there[-1], side="right")]
+        if len(chosen):
+            rows = batch.take(pa.array(chosen - there[0]))
+            yield from ((record.position, record.raw) for record in _records(rows, chosen))
+
+
+def _opened(
+    handle: IO[bytes], file: str, wanted: Mapping[str, str]
+) -> tuple[pq.ParquetFile, dict[str, str]]:
     try:
-        parquet = pq.ParquetFile(handle)
+        # A buffer makes Arrow read a column by pages: a row group may be the whole of the file.
+        parquet = pq.ParquetFile(handle, buffer_size=_STREAM_BYTES)
         schema = parquet.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(_damaged(file, 0, error)) from error
     there = require_columns(file, schema.names, wanted)
     for field, name in there.items():
         _require_type(file, field, name, schema.field(name).type)
-    position = 0
-    batches = parquet.iter_batches(_BATCH_ROWS, columns=list(there.values()))
+    return parquet, there
+
+
+def _batches(
+    parquet: pq.ParquetFile, there: Mapping[str, str], file: str
+) -> Iterator[tuple[pa.RecordBatch, Positions]]:
+    """Batches that are not empty, with the position of each row."""
+    before = 0
+    names = sorted(set(there.values()))
+    batches = parquet.iter_batches(_rows_at_once(parquet.metadata, names), columns=names)
     while True:
         try:
             batch = next(batches)
         except StopIteration:
             return
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(_damaged(file, position, error)) from error
-        yield from _records(batch, position)
-        position += batch.num_rows
+            raise DataError(_damaged(file, before, error)) from error
+        if batch.num_rows:
+            yield batch, np.arange(before + 1, before + batch.num_rows + 1)
+        before += batch.num_rows
 
 
-def _records(batch: pa.RecordBatch, before: int) -> Iterator[Record]:
+def _rows_at_once(metadata: pq.FileMetaData, names: Sequence[str]) -> int:
+    """As many rows as make about 64 MB where the file's rows are largest."""
+    largest = 1.0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(at) for at in range(group.num_columns)]
+        read = [c for c in columns if any(_belongs(c.path_in_schema, name) for name in names)]
+        size = sum(column.total_uncompressed_size for column in read)
+        largest = max(largest, size / max(group.num_rows, 1))
+    return min(_BATCH_ROWS, max(1, int(_BATCH_BYTES / largest)))
+
+
+def _belongs(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}.")
+
+
+def _columns(
+    batch: pa.RecordBatch,
+    positions: Positions,
+    there: Mapping[str, str],
+    label_separator: str | None,
+) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """The batch as RAW, and which of its rows are to be read cell by cell instead."""
+    n_rows = batch.num_rows
+    doubtful = np.zeros(n_rows, dtype=bool)
+    columns = {"position": pa.array(positions), "problems": no_problems(n_rows)}
+    for field, name in there.items():
+        columns[field], doubted = read_column(field, batch.column(name), label_separator)
+        doubtful |= doubted
+    arrays = [columns.get(field.name, pa.nulls(n_rows, field.type)) for field in RAW]
+    return pa.Table.from_arrays(arrays, schema=RAW), doubtful
+
+
+def _rows(
+    batch: pa.RecordBatch,
+    positions: Positions,
+    wanted: Mapping[str, str],
+    label_separator: str | None,
+) -> pa.Table:
+    rows = [read_record(record, wanted, label_separator) for record in _records(batch, positions)]
+    return pa.Table.from_pylist(rows, schema=RAW)
+
+
+def _with_rows(table: pa.Table, places: NDArray[np.int64], rows: pa.Table) -> pa.Table:
+    """The table with some of its rows replaced."""
+    order = np.arange(table.num_rows)
+    order[places] = table.num_rows + np.arange(rows.num_rows)
+    return pa.concat_tables([table, rows]).combine_chunks().take(pa.array(order))
+
+
+def _records(batch: pa.RecordBatch, positions: Positions) -> Iterator[Record]:
     names = batch.schema.names
     columns = [_cells(column) for column in batch.columns]
-    for row, cells in enumerate(zip(*columns, strict=True)):
+    for position, *cells in zip(positions.tolist(), *columns, strict=True):
         values = dict(zip(names, cells, strict=True))
-        yield Record(before + row + 1, values, _raw(values))
+        yield Record(position, values, _raw(values))
 
 
 def _raw(values: Mapping[str, object]) -> str:

@@ -38,7 +38,7 @@ lines from 1 (JSON Lines) or annotations from 1 (a tool's export). Each problem 
 found; what to do``, where the field is a column of ANNOTATIONS or ``row`` when the row as a whole
 could not be read. ``skipped`` says why the export itself marks the row as not to be used (a
 cancelled annotation, an answer "ignore"), and is null for every other row. ``raw`` is the row's
-content as text."""
+content as text; it may be null in a row of a Parquet file that the reader found no problem in."""
 
 QUARANTINE = pa.schema(
     [
