@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from longtail import metrics
-from longtail.cuts import Probabilities
+from longtail.cuts import Known, Probabilities
 from longtail.thresholds import decide
 
 
@@ -30,7 +30,10 @@ class OnValidation:
 
 
 def on_validation(
-    y: sp.csr_array, probabilities: Probabilities, thresholds: NDArray[np.float64]
+    y: sp.csr_array,
+    probabilities: Probabilities,
+    thresholds: NDArray[np.float64],
+    known: Known = None,
 ) -> OnValidation:
     """Score an arm on validation.
 
@@ -38,8 +41,9 @@ def on_validation(
         y: labels (n, L).
         probabilities: (n, L), in [0, 1].
         thresholds: (L,); a label is given where its probability is above.
+        known: bool (n, L), False where it is not known whether the label holds.
     """
-    counts = metrics.label_counts(y.toarray(), decide(probabilities, thresholds))
+    counts = metrics.label_counts(y.toarray(), decide(probabilities, thresholds), known)
     return OnValidation(
         micro_f1=float(metrics.f1(counts.sum(axis=0))),
         macro_f1=float(metrics.f1(counts).mean()),

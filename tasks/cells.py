@@ -51,8 +51,11 @@ def cell_directory(
     """
     texts = [storage.sha256_file(split.directory / f"{part}.parquet")
              for part in ("train", *PARTS)]  # fmt: skip
-    labels = SplitData(split).space.names
-    key = storage.fingerprint(texts, labels, encoder, _budget(settings), _terms(loss))
+    data = SplitData(split)
+    since = [data.since] if any(data.since) else []
+    key = storage.fingerprint(
+        texts, data.space.names, encoder, _budget(settings), _terms(loss), *since
+    )
     return root / f"{loss.name}-seed{settings.seed}-{key[:12]}"
 
 
@@ -107,11 +110,13 @@ def train_cell(
         ConfigError: the loss became NaN or infinite.
     """
     data = SplitData(split)
-    train, validation = (LabelledTexts(data.texts(part), data.y(part))
+    train, validation = (LabelledTexts(data.texts(part), data.y(part), data.known(part))
                          for part in ("train", "validation"))  # fmt: skip
     encoder = load_encoder(encoder_settings)
     cache = ActivationCache(cache_directory) if settings.cache else None
-    module = build_loss(loss, support=data.groups.support, n_texts=len(train.texts), y=train.y)
+    module = build_loss(
+        loss, support=data.groups.support, n_texts=len(train.texts), y=train.y, known=train.known
+    )
     trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
     about: dict[str, Any] = {
         "loss": loss.model_dump(mode="json"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import scipy.sparse as sp
 from longtail import storage
 from longtail.config import SplitName
 from longtail.evaluation import TestSet
+from longtail.known import Bools, Since, known_cells
 from longtail.labels import LabelGroups, LabelSpace
 from longtail.leaks import Hashes, training_hashes
 from tasks.handles import SplitHandle
@@ -38,6 +40,12 @@ class SplitData:
         value = storage.read_json(self.handle.label_space)
         return LabelGroups(tuple(value["groups"]), tuple(value["support"]), tuple(value["cutoffs"]))
 
+    @cached_property
+    def since(self) -> Since:
+        """From when on each label could be given; None: always."""
+        kept = storage.read_json(self.handle.label_space).get("since") or [None] * len(self.space)
+        return tuple(None if moment is None else datetime.fromisoformat(moment) for moment in kept)
+
     def table(self, split: SplitName, columns: list[str] | None = None) -> pa.Table:
         """A split's rows."""
         return storage.read_parquet(self.handle.directory / f"{split}.parquet", columns)
@@ -52,7 +60,15 @@ class SplitData:
 
     def y(self, split: SplitName) -> sp.csr_array:
         """A split's label matrix, boolean CSR of shape (texts, labels)."""
-        return self.space.encode(self.table(split, ["labels"])["labels"].to_pylist())
+        return self.space.encode(self.table(split, ["labels"])["labels"])
+
+    def known(self, split: SplitName) -> Bools | None:
+        """A split's cells whose truth is known, bool (texts, labels); None: all of them."""
+        if not any(self.since):
+            return None
+        table = self.table(split, ["annotated_at", "labels"])
+        y = self.space.encode(table["labels"])
+        return known_cells(table["annotated_at"], self.since, y)
 
     def training_hashes(self, splits: Sequence[SplitName]) -> tuple[Hashes, Hashes]:
         """Hashes of the ids and texts of the splits that a model has learned from."""
@@ -69,13 +85,24 @@ class SplitData:
             ids=tuple(table["id"].to_pylist()),
             units=table["unit"].to_numpy().astype(np.int64),
             cohort=table["cohort"].to_numpy().astype(np.int64),
-            y=self.space.encode(table["labels"].to_pylist()),
+            y=self.space.encode(table["labels"]),
             labels=self.space.names,
+            known=self.known("test"),
         )
 
 
-def write_label_space(path: Path, space: LabelSpace, groups: LabelGroups) -> None:
-    """Write what :class:`SplitData` reads."""
+def write_label_space(
+    path: Path, space: LabelSpace, groups: LabelGroups, since: Since | None = None
+) -> None:
+    """Write what :class:`SplitData` reads.
+
+    Args:
+        path: the file.
+        space: L labels.
+        groups: of the labels.
+        since: from when on each label could be given, (L,); by default all of them always.
+    """
+    began = [None] * len(space) if since is None else since
     storage.write_json(
         path,
         {
@@ -83,5 +110,6 @@ def write_label_space(path: Path, space: LabelSpace, groups: LabelGroups) -> Non
             "groups": groups.of_label,
             "support": groups.support,
             "cutoffs": groups.cutoffs,
+            "since": [None if moment is None else moment.isoformat() for moment in began],
         },
     )

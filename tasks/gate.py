@@ -129,6 +129,7 @@ def _metrics(
             "texts": len(test.ids),
             "labels": len(test.labels),
             "positives": int(test_support.sum()),
+            "unknown_cells": len(test.ids) * len(test.labels) - test.known_cells,
             "fingerprint": test.fingerprint,
             "original_cohort_texts": int((test.cohort == 0).sum()),
             "looks": looks,
@@ -182,7 +183,9 @@ def _arm_entry(data: SplitData, arm: ArmHandle, evaluation: ArmEvaluation) -> di
     if validation.is_file():
         predictions = read_predictions(validation)
         scores = predictions.aligned(data.ids("validation"), data.space.names)
-        entry["curve"] = threshold_curve(data.y("validation"), scores, points=_CURVE_POINTS)
+        entry["curve"] = threshold_curve(
+            data.y("validation"), scores, points=_CURVE_POINTS, known=data.known("validation")
+        )
     return entry
 
 

@@ -137,6 +137,7 @@ class _Bench:
         self.export = {"export": data_set.export, "sha256": data_set.sha256}
         self.data = SplitData(data_set.split)
         self.truth = {part: self.data.y(part) for part in PARTS}
+        self.known = self.data.known("validation")
         self.arm = data_set.directory / "arms" / "linear"
         validation = read_predictions(self.arm / f"validation{DECISIONS}")
         test = LinearBaseline.load(self.arm / LINEAR_MODEL).decisions(self.data.texts("test"))
@@ -183,7 +184,7 @@ class _Bench:
     def _weight(self, validation: Scores) -> float:
         settings = FusionSettings()
         return fit_fusion(
-            self.truth["validation"], validation, self.decisions["validation"], settings
+            self.truth["validation"], validation, self.decisions["validation"], settings, self.known
         ).weight
 
     def _read(self, directory: Path, part: SplitName) -> Scores:
@@ -201,13 +202,15 @@ class _Bench:
         groups, test = self.data.groups, self.data.test
         cuts = fit_thresholds(
             self.truth["validation"], scores["validation"], groups,
-            ThresholdSettings(policy=setting.policy),
+            ThresholdSettings(policy=setting.policy), self.known,
         )  # fmt: skip
         found = evaluate(test, setting.loss, scores["test"], cuts.values, groups)
         # A text's counts within the groups add up to those over all labels.
         counts = sum_by_unit(found.text_counts.sum(axis=1), test.units)
         by_group = {group: found.groups[group][GROUP_METRIC] for group in GROUPS}
-        validated = on_validation(self.truth["validation"], scores["validation"], cuts.values)
+        validated = on_validation(
+            self.truth["validation"], scores["validation"], cuts.values, self.known
+        )
         return Scored(
             setting, seed, found.overall, by_group, counts, seconds, weight, validated
         )  # fmt: skip

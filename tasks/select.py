@@ -88,6 +88,7 @@ def _on_validation(data: SplitData, arm: ArmHandle) -> OnValidation:
         data.y("validation"),
         predictions.aligned(data.ids("validation"), data.space.names),
         np.array([cuts[label] for label in data.space.names]),
+        data.known("validation"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from longtail.config import (
 )
 from longtail.encoder import Encoder, load_encoder
 from longtail.fusion import Fusion, fit_fusion, fuse
+from longtail.known import Bools, stacked
 from longtail.losses import build_loss
 from longtail.predictions import Predictions, read_predictions, write_predictions
 from longtail.scoring import score, score_bundle
@@ -53,15 +55,13 @@ def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -
     started = time.monotonic()
     data = SplitData(split)
     directory = _directory(run, "linear")
-    model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"))
+    model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"), data.known("train"))
     decisions = model.decisions(data.texts("validation"))
     _write(directory, data, "validation", model.scores(decisions))
     _write(directory, data, "validation", decisions, DECISIONS)
     parts = learned_from(refit=settings.refit)
     if settings.refit:
-        texts = [text for part in parts for text in data.texts(part)]
-        y = sp.csr_array(sp.vstack([data.y(part) for part in parts]))
-        model = LinearBaseline(settings).fit(texts, y)
+        model = LinearBaseline(settings).fit(*_together(data, parts))
     model.save(directory / LINEAR_MODEL)
     _write(directory, data, "test", model.predict(data.texts("test")))
     write_arm(directory, learned_from=parts)
@@ -84,10 +84,12 @@ def train_encoder(
     """Fine-tune with one loss, fuse with the linear arm, write the bundle and score with it."""
     started = time.monotonic()
     data = SplitData(split)
-    train, validation = (LabelledTexts(data.texts(part), data.y(part))
+    train, validation = (LabelledTexts(data.texts(part), data.y(part), data.known(part))
                          for part in ("train", "validation"))  # fmt: skip
     encoder = _encoder(run, encoder_settings, train.texts)
-    module = build_loss(loss, support=data.groups.support, n_texts=len(train.texts), y=train.y)
+    module = build_loss(
+        loss, support=data.groups.support, n_texts=len(train.texts), y=train.y, known=train.known
+    )
     cache = ActivationCache(run.cache) if settings.cache else None
     logger.info("%s: training with the loss %s on %d texts", arm, loss.name, len(train.texts))
     trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
@@ -98,7 +100,7 @@ def train_encoder(
     fitted = None
     if fusion.linear:
         decisions = read_predictions(linear.directory / f"validation{DECISIONS}").probabilities
-        fitted = fit_fusion(validation.y, validated, decisions, fusion)
+        fitted = fit_fusion(validation.y, validated, decisions, fusion, validation.known)
         validated = fuse(validated, decisions, fitted.weight)
         _tell_fusion(arm, fitted)
     info = _info(data, dataset, encoder, encoder_settings, settings, loss, trained, fitted)
@@ -118,6 +120,16 @@ def train_encoder(
 def learned_from(*, refit: bool) -> list[SplitName]:
     """The splits whose texts a linear arm has learned from."""
     return ["train", "validation"] if refit else ["train"]
+
+
+def _together(
+    data: SplitData, parts: Sequence[SplitName]
+) -> tuple[list[str], sp.csr_array, Bools | None]:
+    """Texts, labels and known cells of several splits, one below the other."""
+    y = [data.y(part) for part in parts]
+    known = stacked([one.shape for one in y], [data.known(part) for part in parts])
+    texts = [text for part in parts for text in data.texts(part)]
+    return texts, sp.csr_array(sp.vstack(y)), known
 
 
 def _tell_fusion(arm: str, fitted: Fusion) -> None:

@@ -23,7 +23,8 @@ def tune_thresholds(split: SplitHandle, arm: ArmHandle, settings: ThresholdSetti
     data = SplitData(split)
     predictions = read_predictions(arm.directory / "validation.parquet")
     scores = predictions.aligned(data.ids("validation"), data.space.names)
-    fitted = fit_thresholds(data.y("validation"), scores, data.groups, settings)
+    known = data.known("validation")
+    fitted = fit_thresholds(data.y("validation"), scores, data.groups, settings, known)
     cuts = dict(zip(data.space.names, fitted.values.tolist(), strict=True))
     about = fitted.to_json()
     del about["values"]

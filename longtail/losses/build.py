@@ -45,17 +45,17 @@ def build_loss(
     counts = np.asarray(support, dtype=np.float64)
     if counts.size == 0:
         raise DataError("the training set has no label, so there is nothing to learn")
-    if spec.reweighting == "rebalance" and spec.rebalance_mu is None:
-        if y is None:
-            raise ValueError("rebalance_mu is None: pass y, the training labels, to take it from")
-        spec = dataclasses.replace(spec, rebalance_mu=mu_from_data(y, counts, n_texts=n_texts))
     texts: NDArray[np.float64] = np.full(counts.shape, n_texts, dtype=np.float64)
     if known is not None:
         texts = np.asarray(known.sum(axis=0), dtype=np.float64).reshape(-1)
+    if spec.reweighting == "rebalance" and spec.rebalance_mu is None:
+        if y is None:
+            raise ValueError("rebalance_mu is None: pass y, the training labels, to take it from")
+        spec = dataclasses.replace(spec, rebalance_mu=mu_from_data(y, counts, n_texts=texts))
     return MultiLabelLoss(spec, torch.from_numpy(counts), torch.from_numpy(texts), dtype=dtype)
 
 
-def mu_from_data(y: sp.csr_array, support: ArrayLike, *, n_texts: int | None = None) -> float:
+def mu_from_data(y: sp.csr_array, support: ArrayLike, *, n_texts: ArrayLike | None = None) -> float:
     """μ of the rebalancing: midpoint of mean and median of r over the positive cells.
 
     r = (1/n_i) / Σ_{j: y_j = 1} 1/n_j is 1 for a text with one label and small for a common label
@@ -65,7 +65,7 @@ def mu_from_data(y: sp.csr_array, support: ArrayLike, *, n_texts: int | None = N
     Args:
         y: training labels (n_texts, L).
         support: n of each label in train, shape (L,).
-        n_texts: N, to clamp n at N − 1; by default the rows of ``y``.
+        n_texts: N, of all labels or of each, to clamp n at N − 1; by default the rows of ``y``.
 
     Raises:
         DataError: no text has a label.
@@ -76,7 +76,7 @@ def mu_from_data(y: sp.csr_array, support: ArrayLike, *, n_texts: int | None = N
             "no text of the training set has a label, so μ of the rebalancing cannot be taken "
             "from it; check the labels of the training split"
         )
-    most = max((y.shape[0] if n_texts is None else n_texts) - 1, 1)
+    most = np.maximum(np.asarray(y.shape[0] if n_texts is None else n_texts) - 1, 1)
     inverse = 1.0 / np.clip(np.asarray(support, dtype=np.float64), 1, most)
     of_cell = inverse[columns]
     ratio = of_cell / np.bincount(rows, weights=of_cell, minlength=y.shape[0])[rows]
