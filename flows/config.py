@@ -6,9 +6,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from longtail.config import (
@@ -29,21 +28,9 @@ from longtail.config import (
 )
 from longtail.errors import ConfigError
 from longtail.losses.spec import resolve_spec
+from longtail.yaml_files import parse_yaml, read_yaml
 
 ConfigT = TypeVar("ConfigT", bound=Settings)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the booleans of YAML 1.2: ``off``, ``no`` and ``on`` are words."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 STORE_VARIABLE = "LONGTAIL_STORE"
@@ -259,7 +246,7 @@ def load_config(
     Raises:
         ConfigError: a file that cannot be read, an unknown key or a wrong value.
     """
-    values = _read_yaml(file) if file else {}
+    values = _read_profile(file) if file else {}
     origin = file or "command line"
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -278,23 +265,17 @@ def load_config(
 def _override(override: str, text: str) -> Any:
     """The value of ``--set``; a separator such as ``,`` or ``|`` is one, though not in YAML."""
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
+        value = parse_yaml(text, origin=f"--set {override}")
+    except ConfigError:
         if text.lstrip()[:1] in set("[{\"'"):
-            raise ConfigError(f"--set {override}: the value is not YAML ({error})") from error
+            raise
         return text
     spelled_out = text.strip() in {"", "~", "null", "Null", "NULL", "''", '""'}
     return value if spelled_out or value not in (None, "") else text
 
 
-def _read_yaml(file: str) -> dict[str, Any]:
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-        values = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror}); check --config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML ({error})") from error
+def _read_profile(file: str) -> dict[str, Any]:
+    values = read_yaml(file)
     if values is None:
         return {}
     if not isinstance(values, dict):
