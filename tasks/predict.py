@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ from longtail.errors import ConfigError, StoreError
 from longtail.labels import LabelSpace
 from longtail.predictions import Predictions
 from longtail.scoring import score_bundle
+from longtail.spreadsheet import csv_text, json_cell
 from longtail.thresholds import decide
 from tasks.publishing import open_promotions
 
@@ -139,17 +138,14 @@ def _write_csv(
     info: BundleInfo,
 ) -> None:
     """id, labels as a JSON list, and the probabilities of the five likeliest labels as JSON."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "labels", "probabilities"])
+    rows = []
     for row_id, labels, row in zip(
         ids, LabelSpace(info.labels).decode(decided), scores, strict=True
     ):
         best = np.argsort(-row, kind="stable")[: max(_CSV_BEST, len(labels))]
         named = _named([info.labels[j] for j in best], row[best])
-        cells = (json.dumps(value, ensure_ascii=False) for value in (labels, named))
-        writer.writerow([row_id, *cells])
-    storage.write_text(out, text.getvalue())
+        rows.append((row_id, json_cell(labels), json_cell(named)))
+    storage.write_text(out, csv_text(("id", "labels", "probabilities"), rows))
 
 
 def _named(labels: Sequence[str], row: NDArray[np.float32]) -> dict[str, Any]:
