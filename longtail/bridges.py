@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from longtail.ledger import SPLITS, LedgerEntries
+from longtail.ledger import SPLITS, Standing
 
 
-def bridging_rows(
-    ids: Sequence[str], units: NDArray[np.int64], entries: LedgerEntries
-) -> NDArray[np.bool_]:
+def bridging_rows(standing: Standing, units: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Rows the ledger does not know, in a unit with rows that stand in more than one split.
 
     Args:
-        ids: id of each row.
+        standing: what the ledger says of each row's id.
         units: unit of each row, numbered from 0 (:func:`longtail.near_duplicates.find_units`).
-        entries: the ledger as read.
 
     Returns:
         Shape (rows,).
     """
-    found = [entries.by_id.get(name) for name in ids]
-    new = np.array([entry is None for entry in found], dtype=bool)
-    splits_of_unit = np.zeros(int(units.max(initial=-1)) + 1, dtype=np.int64)
-    for code, split in enumerate(SPLITS):
-        here = np.array([entry is not None and entry.split == split for entry in found], dtype=bool)
-        splits_of_unit[np.unique(units[here])] |= 1 << code
-    several = np.isin(splits_of_unit, [3, 5, 6, 7])
-    rows: NDArray[np.bool_] = new & several[units]
+    n_units = int(units.max(initial=-1)) + 1
+    splits = np.zeros(n_units, dtype=np.int64)
+    for code in range(len(SPLITS)):
+        splits += np.bincount(units[standing.splits == code], minlength=n_units) > 0
+    rows: NDArray[np.bool_] = ~standing.known & (splits > 1)[units]
     return rows

@@ -16,15 +16,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-Strings: TypeAlias = Iterable[str] | pa.Array | pa.ChunkedArray
+Strings: TypeAlias = Iterable[str | None] | pa.Array | pa.ChunkedArray
 
 
 def stable_hash(strings: Strings, *, seed: int = 0) -> Hashes:
     """BLAKE2b-64 of each string's UTF-8 form, keyed with the seed.
 
     Args:
-        strings: any strings; lone surrogates are hashed as they stand. An Arrow column, a null in
-            it counting as the empty string, is hashed without becoming Python strings.
+        strings: any strings, null being the empty one; lone surrogates are hashed as they stand.
+            An Arrow column is hashed without becoming Python strings.
         seed: key of the hash, 0 … 2⁶⁴ − 1; another seed gives an unrelated order.
 
     Returns:
@@ -49,22 +49,12 @@ def wide_hash(strings: Strings) -> Hashes:
     return _digests(strings, 16, 0).reshape(-1, 2)
 
 
-def number_distinct(hashes: Hashes) -> tuple[NDArray[np.int64], int]:
-    """Number equal hashes alike, in the order of the hashes.
-
-    Args:
-        hashes: shape (n, 2), from :func:`wide_hash`.
-
-    Returns:
-        A number from 0 on for each row, and how many distinct ones there are.
-    """
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
-    in_order = hashes[order]
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (in_order[1:] != in_order[:-1]).any(axis=1)
-    numbers = np.empty(len(order), dtype=np.int64)
-    numbers[order] = np.cumsum(fresh) - 1
-    return numbers, int(fresh.sum())
+def as_column(values: Strings) -> pa.ChunkedArray:
+    """Strings as an Arrow column; one that is one already is not copied."""
+    if isinstance(values, pa.ChunkedArray):
+        return values
+    array = values if isinstance(values, pa.Array) else pa.array(list(values), pa.string())
+    return pa.chunked_array([array])
 
 
 def string_parts(
@@ -98,7 +88,7 @@ def _digests(strings: Strings, size: int, seed: int) -> Hashes:
 def _encoded(strings: Strings) -> Iterator[bytes | memoryview]:
     if not isinstance(strings, pa.Array | pa.ChunkedArray):
         for text in strings:
-            yield text.encode("utf-8", "surrogatepass")
+            yield (text or "").encode("utf-8", "surrogatepass")
         return
     for bounds, data in string_parts(strings):
         view = memoryview(data)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from longtail.annotations.merge import normalise_text
-from longtail.hashing import stable_hash
+from longtail.hashing import Hashes, Strings, as_column, stable_hash
+from longtail.normalisation import text_hash
 
 Ints = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
@@ -39,9 +39,9 @@ class LeakCheck:
         return not (self.test_ids or self.test_units or self.test_texts)
 
 
-def training_hashes(ids: Sequence[str], texts: Sequence[str]) -> tuple[Hashes, Hashes]:
+def training_hashes(ids: Strings, texts: Strings) -> tuple[Hashes, Hashes]:
     """What a bundle keeps of its training texts: hashes of ids and normalised texts, in order."""
-    return stable_hash(ids), stable_hash(normalise_text(text) for text in texts)
+    return stable_hash(ids), text_hash(as_column(texts))
 
 
 def leak_check(
@@ -60,22 +60,21 @@ def leak_check(
     Raises:
         ValueError: a test id is not in the table.
     """
-    ids = table["id"].to_pylist()
-    wanted = set(test_ids)
-    is_test = np.array([name in wanted for name in ids], dtype=bool)
-    if int(is_test.sum()) != len(wanted):
-        missing = sorted(wanted - set(ids))
-        raise ValueError(f"{len(missing)} test ids are not in the table, first {missing[:1]}")
+    ids, wanted = table["id"], pa.array(test_ids, pa.string())
+    is_test = pc.is_in(ids, wanted).to_numpy()
+    missing = pc.unique(wanted.filter(pc.invert(pc.is_in(wanted, ids.combine_chunks()))))
+    if len(missing):
+        first = pc.min(missing).as_py()
+        raise ValueError(f"{len(missing)} test ids are not in the table, first {[first]}")
     in_training = np.isin(stable_hash(ids), train_ids)
-    texts = table["text"].filter(pa.array(is_test)).to_pylist()
     repeats = np.zeros(len(ids), dtype=bool)
-    repeats[is_test] = np.isin(stable_hash(normalise_text(text) for text in texts), train_texts)
+    repeats[is_test] = np.isin(text_hash(table["text"].filter(pa.array(is_test))), train_texts)
     touched = is_test & np.isin(units, np.unique(units[in_training]))
     return LeakCheck(
         test_ids=int((is_test & in_training).sum()),
         test_units=len(np.unique(units[touched])),
         test_texts=int(repeats.sum()),
-        concerned=tuple(sorted(ids[row] for row in np.flatnonzero(touched | repeats))),
+        concerned=tuple(sorted(ids.filter(pa.array(touched | repeats)).to_pylist())),
     )
 
 

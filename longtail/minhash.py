@@ -60,6 +60,9 @@ class Pairs:
         )
 
 
+NO_PAIRS = Pairs(_NO_PAIRS, _NO_PAIRS, np.empty(0, dtype=np.float64))
+
+
 def near_pairs(texts: Sequence[str], similarity: float) -> Pairs:
     """Pairs (first < second) of distinct normalised texts of at least the similarity."""
     if not 0 < similarity <= 1:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from longtail.annotations.merge import normalise_text
-from longtail.minhash import Ints, Pairs, near_pairs
+from longtail.hashing import Strings, as_column
+from longtail.minhash import NO_PAIRS, Ints, Pairs, near_pairs
+from longtail.normalisation import normalised, wide_text_hash
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Units:
 
 
 def find_units(
-    ids: Sequence[str],
-    texts: Sequence[str],
-    groups: Sequence[str | None],
+    ids: Strings,
+    texts: Strings,
+    groups: Strings,
     similarity: float,
     *,
     listed: int = 200,
@@ -51,34 +54,32 @@ def find_units(
     """Bind rows of one group, of the same normalised text, or of nearly the same text.
 
     Args:
-        ids: unique id of each row.
+        ids: unique id of each row; a sequence or an Arrow column, as the others are.
         texts: text of each row.
         groups: group of each row; None stands alone.
         similarity: Jaccard similarity of the sets of three-word shingles that binds two texts,
             in (0, 1]; a text of one or two words is one shingle. Pairs at exactly this similarity
-            are found with probability 0.999 or more, more similar ones almost surely.
+            are found with probability 0.999 or more, more similar ones almost surely. At 1 only
+            equal normalised texts are bound, and shingles are not looked at.
         listed: pairs to list at most.
     """
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    index: dict[str, int] = {}
-    text_of = np.array(
-        [index.setdefault(normalise_text(texts[row]), len(index)) for row in order], dtype=np.int64
-    )
-    known: dict[str, int] = {}
-    group_of = np.array(
-        [-1 if groups[row] is None else known.setdefault(str(groups[row]), len(known))
-         for row in order], dtype=np.int64
-    )  # fmt: skip
-    pairs = near_pairs(list(index), similarity)
-    component = _components(text_of, group_of, len(index), len(known), pairs)
+    ids, texts, groups = (as_column(values) for values in (ids, texts, groups))
+    order: Ints = pc.sort_indices(ids).to_numpy().astype(np.int64)
+    text_of, first_row = _by_first(wide_text_hash(texts)[order])
+    group_of = pc.dictionary_encode(groups.take(pa.array(order)).combine_chunks())
+    group_codes = group_of.indices.fill_null(-1).to_numpy().astype(np.int64)
+    pairs = NO_PAIRS
+    if similarity < 1:
+        distinct = texts.take(pa.array(order[first_row]))
+        pairs = near_pairs(normalised(distinct).to_pylist(), similarity)
+    component = _components(text_of, group_codes, len(first_row), len(group_of.dictionary), pairs)
     units = np.empty(len(ids), dtype=np.int64)
-    units[order] = _by_first_appearance(component)
-    first_row = np.unique(text_of, return_index=True)[1] if len(ids) else text_of
+    units[order] = _by_first(component)[0]
     best = np.lexsort((pairs.second, pairs.first, -pairs.similarity))[:listed]
     shown = tuple(
         NearDuplicate(
-            ids[order[first_row[pairs.first[at]]]],
-            ids[order[first_row[pairs.second[at]]]],
+            ids[int(order[first_row[pairs.first[at]]])].as_py(),
+            ids[int(order[first_row[pairs.second[at]]])].as_py(),
             float(pairs.similarity[at]),
         )
         for at in best.tolist()
@@ -100,9 +101,20 @@ def _components(
     return labels
 
 
-def _by_first_appearance(labels: NDArray[np.int32]) -> Ints:
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+def _by_first(values: NDArray[np.integer[Any]]) -> tuple[Ints, Ints]:
+    """Number equal rows alike, from 0 in the order in which they first appear; where that is.
+
+    Args:
+        values: shape (n,), or (n, 2) for hashes of two halves.
+    """
+    keys = values.reshape(len(values), 1 if values.ndim == 1 else 2)
+    order = np.lexsort(keys.T[::-1])
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    first = order[fresh]
+    by_place = np.argsort(first)
     rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    numbered: Ints = rank[inverse]
-    return numbered
+    rank[by_place] = np.arange(len(first))
+    numbers = np.empty(len(order), dtype=np.int64)
+    numbers[order] = rank[np.cumsum(fresh) - 1]
+    return numbers, first[by_place]

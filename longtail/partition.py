@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -15,12 +16,11 @@ from longtail.config import SplitName, SplitSettings
 from longtail.errors import DataError
 from longtail.labels import LabelSpace
 from longtail.leaks import TEST, TRAIN, VALIDATION, leaking_rows
-from longtail.ledger import SPLITS, LedgerEntries
+from longtail.ledger import ASSIGNED, NOWHERE, SPLITS, LedgerEntries, Standing, split_codes
 from longtail.near_duplicates import Units
 from longtail.split_quality import Sides, quality_report
 from longtail.splitting import stratify
 
-NOWHERE = -1
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         ("group", pa.string()),
         ("unit", pa.int64()),
         ("cohort", pa.int64()),
+        ("annotated_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 """One text of a split; ``unit`` is what is never divided, ``cohort`` the ledger's generation."""
@@ -44,13 +45,14 @@ class Partition:
 
     Attributes:
         tables: ``train``, ``validation`` and ``test`` (:data:`SCHEMA`), rows sorted by id.
-        assigned: split of every text that the ledger did not know; what it is to be extended by.
+        assigned: id and split of every text that the ledger did not know
+            (:data:`longtail.ledger.ASSIGNED`); what it is to be extended by.
         removed: ids left out of this run because they repeat a text of a split held out from them.
         quality: JSON: sizes, deviations, missing labels, leaks, ledger (docs/reference/splits.md).
     """
 
     tables: Mapping[SplitName, pa.Table]
-    assigned: Mapping[str, SplitName]
+    assigned: pa.Table
     removed: tuple[str, ...]
     quality: dict[str, Any]
 
@@ -59,12 +61,16 @@ class Partition:
 class _Rows:
     """The working table as arrays, and where each row stands so far."""
 
-    ids: list[str]
+    ids: pa.ChunkedArray
     y: sp.csr_array
     units: Ints
-    known: Bools
+    standing: Standing
     given: SideArray
     side: SideArray
+
+    @property
+    def known(self) -> Bools:
+        return self.standing.known
 
     @property
     def free(self) -> Bools:
@@ -97,9 +103,8 @@ def partition(
     Raises:
         DataError: too few units to divide, or a split is empty.
     """
-    order = np.argsort(np.array(table["id"].to_pylist(), dtype=object), kind="stable")
-    table = table.take(pa.array(order))
-    rows = _gather(table, space, entries, units.units[order])
+    table, in_order = _sorted(table, units.units)
+    rows = _gather(table, space, entries, in_order)
     _require_given(rows)
     carved = _carve(rows, settings)
     take = rows.free & (rows.given != NOWHERE)
@@ -110,7 +115,7 @@ def partition(
     leaks = leaking_rows(rows.side, rows.units)
     left_out = leaks & (settings.leaks == "remove_from_train")
     _require_all(rows.side[~left_out], " once the texts that repeat a held-out text are left out")
-    cohorts = _cohorts(rows, entries)
+    cohorts = np.where(rows.known, rows.standing.cohorts, entries.generations).astype(np.int64)
     quality = quality_report(
         Sides(rows.ids, rows.y, rows.units, rows.side, left_out),
         space,
@@ -130,27 +135,31 @@ def partition(
     )
     return Partition(
         tables=_tables(table, rows, cohorts, left_out),
-        assigned={
-            rows.ids[row]: SPLITS[rows.side[row]] for row in np.flatnonzero(~rows.known).tolist()
-        },
-        removed=tuple(rows.ids[row] for row in np.flatnonzero(left_out).tolist()),
+        assigned=_assigned(rows),
+        removed=tuple(rows.ids.filter(pa.array(left_out)).to_pylist()),
         quality=quality,
     )
 
 
+def _sorted(table: pa.Table, units: Ints) -> tuple[pa.Table, Ints]:
+    """Rows sorted by id; a data set is stored that way, so there is mostly nothing to do."""
+    ids = table["id"]
+    if pc.all(pc.less_equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))).as_py() is not False:
+        return table, units
+    order = pc.sort_indices(ids)
+    return table.take(order), units[order.to_numpy()]
+
+
 def _gather(table: pa.Table, space: LabelSpace, entries: LedgerEntries, units: Ints) -> _Rows:
-    code = {name: place for place, name in enumerate(SPLITS)}
-    ids: list[str] = table["id"].to_pylist()
-    found = [entries.by_id.get(name) for name in ids]
-    splits = table["split"].to_pylist() if "split" in table.column_names else [None] * len(ids)
-    side = np.array([NOWHERE if entry is None else code[entry.split] for entry in found], np.int8)
+    standing = entries.lookup(table["id"])
+    nowhere = np.full(table.num_rows, NOWHERE, dtype=np.int8)
     return _Rows(
-        ids=ids,
-        y=space.encode([labels or [] for labels in table["labels"].to_pylist()]),
+        ids=table["id"],
+        y=space.encode(table["labels"]),
         units=units,
-        known=side != NOWHERE,
-        given=np.array([NOWHERE if name is None else code[name] for name in splits], np.int8),
-        side=side,
+        standing=standing,
+        given=split_codes(table["split"]) if "split" in table.column_names else nowhere,
+        side=standing.splits.copy(),
     )
 
 
@@ -180,9 +189,10 @@ def _carve(rows: _Rows, settings: SplitSettings) -> int:
     rows.side[follows & ~np.isin(rows.units, held_out)] = VALIDATION
     settled = np.union1d(held_out, rows.units[rows.side != NOWHERE])
     chosen = np.flatnonzero(new_train & ~np.isin(rows.units, settled))
-    if len(np.unique(rows.units[chosen])) >= 2:
-        share = settings.validation / (settings.train + settings.validation)
-        rows.side[chosen] = _stratified(rows, chosen, (1 - share, share), settings)
+    share = settings.validation / (settings.train + settings.validation)
+    beside = np.flatnonzero((rows.side == TRAIN) | (rows.side == VALIDATION))
+    if len(chosen) and (len(beside) or len(np.unique(rows.units[chosen])) >= 2):
+        _stratify(rows, np.concatenate([beside, chosen]), (1 - share, share), settings)
     return int((new_train & (rows.side == VALIDATION)).sum())
 
 
@@ -197,31 +207,31 @@ def _follow(rows: _Rows) -> int:
 
 def _stratify_free(rows: _Rows, settings: SplitSettings) -> None:
     """Divide the texts that nothing binds to a side."""
-    chosen = np.flatnonzero(rows.free)
-    n_units = len(np.unique(rows.units[chosen]))
-    if n_units >= len(SPLITS):
-        sizes = (settings.train, settings.validation, settings.test)
-        rows.side[chosen] = _stratified(rows, chosen, sizes, settings)
-    elif len(chosen) == len(rows.ids):
+    n_free, n_rows = int(rows.free.sum()), len(rows.side)
+    n_units = len(np.unique(rows.units[rows.free]))
+    if n_free == n_rows and n_units < len(SPLITS):
         raise DataError(
-            f"the {len(rows.ids)} texts form only {n_units} unit(s) that must stay together (one "
+            f"the {n_rows} texts form only {n_units} unit(s) that must stay together (one "
             "group, or texts that repeat each other); at least 3 are needed for train, validation "
             "and test. Bring more texts, or check data.columns.group"
         )
-    else:  # one or two units added to a data set that is already divided
-        rows.side[chosen] = TRAIN
+    if settings.method == "skmultilearn" and n_units < len(SPLITS):
+        rows.side[rows.free] = TRAIN  # the reference cannot add to what is divided
+    elif n_free:
+        sizes = (settings.train, settings.validation, settings.test)
+        _stratify(rows, np.arange(n_rows), sizes, settings)
 
 
-def _stratified(
-    rows: _Rows, chosen: Ints, sizes: tuple[float, ...], settings: SplitSettings
-) -> SideArray:
-    return stratify(
+def _stratify(rows: _Rows, chosen: Ints, sizes: tuple[float, ...], settings: SplitSettings) -> None:
+    """Divide the free ones of some rows by what the others of them leave to be wished."""
+    rows.side[chosen] = stratify(
         rows.y[chosen],
         sizes,
-        ids=[rows.ids[row] for row in chosen.tolist()],
+        ids=rows.ids.take(pa.array(chosen)),
         units=rows.units[chosen],
         seed=settings.seed,
         method=settings.method,
+        fixed=rows.side[chosen],
     ).assignment
 
 
@@ -239,31 +249,32 @@ def _conflicts(rows: _Rows) -> dict[str, Any]:
     differs = rows.known & (rows.given != NOWHERE) & (rows.given != rows.side)
     if not (rows.given == VALIDATION).any():  # carved earlier from what the data calls train
         differs &= ~((rows.given == TRAIN) & (rows.side == VALIDATION))
-    listed = [rows.ids[row] for row in np.flatnonzero(differs)[:20].tolist()]
+    listed = rows.ids.filter(pa.array(differs)).slice(0, 20).to_pylist()
     return {"conflicts": int(differs.sum()), "conflict_ids": listed}
 
 
-def _cohorts(rows: _Rows, entries: LedgerEntries) -> Ints:
-    return np.array(
-        [
-            entries.by_id[name].cohort if known else entries.generations
-            for name, known in zip(rows.ids, rows.known.tolist(), strict=True)
-        ],
-        dtype=np.int64,
-    )
+def _assigned(rows: _Rows) -> pa.Table:
+    new = ~rows.known
+    names = pa.array(SPLITS).take(pa.array(rows.side[new]))
+    return pa.table([rows.ids.filter(pa.array(new)), names], schema=ASSIGNED)
 
 
 def _tables(
     table: pa.Table, rows: _Rows, cohorts: Ints, left_out: Bools
 ) -> dict[SplitName, pa.Table]:
-    n = table.num_rows
-    labels = [labels or [] for labels in table["labels"].to_pylist()]
-    group = table["group"] if "group" in table.column_names else pa.nulls(n, pa.string())
-    whole = pa.table(
-        [table["id"], table["text"], pa.array(labels, pa.list_(pa.string())), group,
-         pa.array(rows.units), pa.array(cohorts)], names=SCHEMA.names
-    ).cast(SCHEMA)  # fmt: skip
+    own = {"unit": pa.array(rows.units), "cohort": pa.array(cohorts)}
+    columns = []
+    for field in SCHEMA:
+        if field.name in own:
+            columns.append(own[field.name])
+        elif field.name in table.column_names:
+            columns.append(table[field.name].cast(field.type))
+        else:
+            columns.append(pa.nulls(table.num_rows, field.type))
+    labels = SCHEMA.get_field_index("labels")
+    columns[labels] = pc.coalesce(columns[labels], pa.scalar([], SCHEMA.field(labels).type))
+    whole = pa.table(columns, schema=SCHEMA)
     return {
-        name: whole.filter(pa.array((rows.side == place) & ~left_out)).combine_chunks()
+        name: whole.filter(pa.array((rows.side == place) & ~left_out))
         for place, name in enumerate(SPLITS)
     }

@@ -38,15 +38,18 @@ def even_out(state: State) -> None:
     The sizes stay, no label loses its last row in a split, and every swap lowers the sum of all
     labels' squared deviations. At most ``_SWAPS`` swaps.
     """
-    for _ in range(_SWAPS if state.demand.size else 0):
-        label, split = divmod(int(np.argmax(np.abs(state.demand))), len(state.targets))
-        wanted = state.demand[label]
-        if abs(int(wanted[split])) <= state.n_rows:
+    hopeless = np.zeros(len(state.support), dtype=bool)
+    for _ in range(_SWAPS):
+        off = np.where(hopeless, 0, np.abs(state.demand).max(axis=1))
+        label = int(np.argmax(off)) if len(off) else 0
+        if not len(off) or off[label] <= state.n_rows:
             return
+        wanted = state.demand[label]
         donor, taker = int(np.argmin(wanted)), int(np.argmax(wanted))
         swap = _best_swap(state, label, donor, taker)
         if swap is None:
-            return
+            hopeless[label] = True
+            continue
         state.move(swap[0], taker)
         state.move(swap[1], donor)
 

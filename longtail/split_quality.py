@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -32,7 +33,7 @@ class Sides:
         left_out: rows that this run does without.
     """
 
-    ids: list[str]
+    ids: pa.ChunkedArray
     y: sp.csr_array
     units: Ints
     side: NDArray[np.int8]
@@ -60,18 +61,13 @@ def quality_report(
         leaks: rows that repeat a text held out from them, left out or not.
         ledger: counts of the ledger, passed through.
     """
-    labels_per_split = np.array(
-        [
-            np.bincount(sides.y[(sides.side == place) & ~sides.left_out].indices,
-                        minlength=len(space))
-            for place in range(len(SPLITS))
-        ]
-    )  # fmt: skip
+    labels_per_split = _labels_per_split(sides, len(space))
+    rows_of_unit = np.unique(sides.units, return_counts=True)[1]
     return {
         "method": settings.method,
         "seed": settings.seed,
-        "units": len(np.unique(sides.units)),
-        "largest_unit": int(np.bincount(np.unique(sides.units, return_inverse=True)[1]).max()),
+        "units": len(rows_of_unit),
+        "largest_unit": int(rows_of_unit.max()),
         "sizes": _sizes(sides, settings, stratified=stratified),
         "labels": _deviations(labels_per_split, sides, space),
         "missing_labels": {
@@ -86,6 +82,14 @@ def quality_report(
         },
         "ledger": ledger,
     }
+
+
+def _labels_per_split(sides: Sides, n_labels: int) -> Ints:
+    """(splits, labels): texts with the label, those left out not counted."""
+    lengths = np.diff(sides.y.indptr)
+    cells = np.repeat(sides.side, lengths) * np.int64(n_labels) + sides.y.indices
+    used = np.repeat(~sides.left_out, lengths)
+    return np.bincount(cells[used], minlength=len(SPLITS) * n_labels).reshape(-1, n_labels)
 
 
 def _sizes(sides: Sides, settings: SplitSettings, *, stratified: bool) -> dict[str, Any]:
@@ -145,5 +149,5 @@ def _leaks(sides: Sides, leaks: NDArray[np.bool_], settings: SplitSettings) -> d
         "train_rows": int((leaks & (sides.side == TRAIN)).sum()),
         "validation_rows": int((leaks & (sides.side == VALIDATION)).sum()),
         "left_out": int(sides.left_out.sum()),
-        "ids": [sides.ids[row] for row in np.flatnonzero(leaks)[:_LISTED].tolist()],
+        "ids": sides.ids.filter(pa.array(leaks)).slice(0, _LISTED).to_pylist(),
     }

@@ -24,7 +24,8 @@ Swap = list[tuple[int, int]]
 def balance_sizes(state: State, *, keep_cover: bool) -> None:
     """Move units from the split with most rows too many to the one with most too few.
 
-    Ends when every size is within one unit of its target (exact where all units are one row).
+    Ends when every size is within one unit of its target (exact where all units are one row), or
+    within the state's slack.
 
     Args:
         state: changed in place.
@@ -80,11 +81,12 @@ def _try_all(state: State) -> None:
     n_splits, n_units = len(state.targets), len(state.weights)
     every = np.indices((n_splits,) * n_units, dtype=np.int8).reshape(n_units, -1)
     split_rows = np.stack([state.weights @ (every == split) for split in range(n_splits)])
-    off = np.abs(split_rows - state.targets[:, None])
+    off = np.abs(split_rows - state.quota[:, None])
     every = every[:, off.max(axis=0) <= _tolerance(state)]
     has_label = (state.counts.T > 0).astype(np.int64)
+    lacking = state.required & (state.fixed.cover == 0)
     deficit = sum(
-        state.stakes @ (state.required[:, [split]] & (has_label @ (every == split) == 0))
+        state.stakes @ (lacking[:, [split]] & (has_label @ (every == split) == 0))
         for split in range(n_splits)
     )
     changed = (every != state.assignment[:, None]).sum(axis=0)
@@ -99,7 +101,7 @@ def _become(state: State, assignment: NDArray[np.int8]) -> None:
 
 def _tolerance(state: State) -> int:
     """Rows that a size may be off: less than the largest unit, or what it already is."""
-    return max(int(state.weights.max()) - 1, int(np.abs(state.room).max()))
+    return max(state.slack, int(state.weights.max()) - 1, int(np.abs(state.room).max()))
 
 
 def _deficit(state: State) -> int:
@@ -110,7 +112,7 @@ def _deficit(state: State) -> int:
 def _movable(state: State, donor: int, taker: int) -> Ints:
     """Units whose move makes the sizes better: those that overshoot on no side, else the least."""
     excess, lack = -state.room[donor], state.room[taker]
-    if excess <= 0 or lack <= 0:
+    if min(excess, lack) <= 0 or max(excess, lack) <= state.slack:
         return np.empty(0, dtype=np.int64)
     here = state.assignment == donor
     units = np.flatnonzero(here & (state.weights <= min(excess, lack)))

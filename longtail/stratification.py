@@ -24,6 +24,26 @@ HEAVY = 10
 _NEVER = np.iinfo(np.int64).max
 
 
+class Fixed(NamedTuple):
+    """What already stands in the splits and does not move.
+
+    Attributes:
+        rows: (labels, splits), rows with the label.
+        cover: (labels, splits), units with the label.
+        sizes: (splits,), rows.
+    """
+
+    rows: Ints
+    cover: Ints
+    sizes: Ints
+
+    @classmethod
+    def nothing(cls, n_labels: int, n_splits: int) -> Fixed:
+        """Nothing stands anywhere yet."""
+        none = np.zeros((n_labels, n_splits), dtype=np.int64)
+        return cls(none, none, np.zeros(n_splits, dtype=np.int64))
+
+
 class Cells(NamedTuple):
     """Entries of some units: which of them (0 …), its label, its rows with the label."""
 
@@ -34,27 +54,35 @@ class Cells(NamedTuple):
 
 @dataclass
 class State:
-    """Which unit stands in which split so far, and what every split still wants.
+    """Which free unit stands in which split so far, and what every split still wants.
+
+    Units that stood somewhere before are in the sums only, so that nothing can move them.
 
     Attributes:
-        counts: CSR (units, labels), int64: rows of the unit that have the label.
-        weights: rows of each unit, shape (units,).
-        support: rows with each label, shape (labels,).
-        targets: rows each split should have, shape (splits,); sums to the number of rows.
+        counts: CSR (units, labels), int64: rows of the free unit that have the label.
+        weights: rows of each free unit, shape (units,).
+        fixed: what stood there before.
+        support: rows with each label, fixed ones too, shape (labels,).
+        targets: rows each split should have of the whole, shape (splits,).
+        quota: rows each split should have of the free ones, shape (splits,).
+        slack: rows that a size may be off its target for the sake of the labels.
         priority: splits in the order in which a label with few units wants them.
         required: (labels, splits), True where the label has units enough to stand there.
         stakes: what one missing (label, split) counts for, shape (labels,): a label that could
             stand in every split outweighs all that could not.
-        assignment: int8, split of each unit, −1 while it is free.
+        assignment: int8, split of each free unit, −1 while it is free.
         demand: (labels, splits), rows still wanted times the number of all rows.
         cover: (labels, splits), units with the label in the split.
-        room: rows each split still wants, shape (splits,).
+        room: free rows each split still wants, shape (splits,).
     """
 
     counts: sp.csr_array
     weights: Ints
+    fixed: Fixed
     support: Ints
     targets: Ints
+    quota: Ints
+    slack: int
     priority: tuple[int, ...]
     required: NDArray[np.bool_]
     stakes: Ints
@@ -65,31 +93,43 @@ class State:
 
     @classmethod
     def start(
-        cls, counts: sp.csr_array, weights: Ints, targets: Ints, priority: tuple[int, ...]
+        cls,
+        counts: sp.csr_array,
+        weights: Ints,
+        targets: Ints,
+        priority: tuple[int, ...],
+        fixed: Fixed | None = None,
     ) -> State:
-        """Nothing assigned yet."""
+        """No free unit assigned yet."""
         n_units, n_labels = counts.shape
-        support = _total(counts.indices, counts.data, n_labels)
-        units = np.bincount(counts.indices, minlength=n_labels)
+        fixed = fixed or Fixed.nothing(n_labels, len(targets))
+        support = _total(counts.indices, counts.data, n_labels) + fixed.rows.sum(axis=1)
+        units = np.bincount(counts.indices, minlength=n_labels) + fixed.cover.sum(axis=1)
         rank = np.empty(len(targets), dtype=np.int64)
         rank[list(priority)] = np.arange(len(targets))
+        wanted = targets - fixed.sizes
+        # A split that already has more than its share gets nothing, and the others share the rest.
+        quota = apportion(wanted, 1, int(weights.sum()), wanted)
         return cls(
             counts=counts,
             weights=weights,
+            fixed=fixed,
             support=support,
             targets=targets,
+            quota=quota,
+            slack=int(fixed.sizes.any()),
             priority=priority,
             required=units[:, None] > rank[None, :],
             stakes=np.where(units >= len(targets), n_labels * len(targets) + 1, 1),
             assignment=np.full(n_units, -1, dtype=np.int8),
-            demand=np.outer(support, targets),
-            cover=np.zeros((n_labels, len(targets)), dtype=np.int64),
-            room=targets.copy(),
+            demand=np.outer(support, targets) - int(targets.sum()) * fixed.rows,
+            cover=fixed.cover.copy(),
+            room=quota.copy(),
         )
 
     @property
     def n_rows(self) -> int:
-        """Rows of all units."""
+        """Rows of all units, fixed ones too."""
         return int(self.targets.sum())
 
     @property
@@ -135,7 +175,7 @@ class State:
         self.room -= sign * _total(splits, self.weights[units], n_splits)
 
 
-def place_heavy(state: State, rows: int = HEAVY) -> None:
+def place_singly(state: State, rows: int = HEAVY) -> None:
     """Assign the units of at least ``rows`` rows, the heaviest first, each on its own.
 
     A heavy unit carries many labels at once; given away at the turn of its rarest label alone, it
@@ -155,7 +195,7 @@ def place_heavy(state: State, rows: int = HEAVY) -> None:
 def run_label_pass(state: State) -> None:
     """Assign every unit: label by label, the rarest remaining first, then the unlabelled ones."""
     columns = state.counts.tocsc()
-    units_with = np.diff(columns.indptr).astype(np.int64)
+    units_with = np.diff(columns.indptr).astype(np.int64) + state.fixed.cover.sum(axis=1)
     remaining = units_with - state.cover.sum(axis=1)
     while remaining.any():
         label = int(np.argmin(np.where(remaining > 0, remaining, _NEVER)))

@@ -15,9 +15,10 @@ import scipy.sparse as sp
 from longtail import storage
 from longtail.config import SplitName
 from longtail.evaluation import TestSet
+from longtail.hashing import Hashes
 from longtail.known import Bools, Since, known_cells
 from longtail.labels import LabelGroups, LabelSpace
-from longtail.leaks import Hashes, training_hashes
+from longtail.leaks import training_hashes
 from tasks.handles import SplitHandle
 
 LEFT_OUT = "left_out.parquet"
@@ -72,10 +73,8 @@ class SplitData:
 
     def training_hashes(self, splits: Sequence[SplitName]) -> tuple[Hashes, Hashes]:
         """Hashes of the ids and texts of the splits that a model has learned from."""
-        return training_hashes(
-            [name for split in splits for name in self.ids(split)],
-            [text for split in splits for text in self.texts(split)],
-        )
+        rows = pa.concat_tables([self.table(split, ["id", "text"]) for split in splits])
+        return training_hashes(rows["id"], rows["text"])
 
     @cached_property
     def test(self) -> TestSet:

@@ -12,7 +12,8 @@ from longtail import storage
 from longtail.bundle import read_training_ids
 from longtail.errors import LongtailError, StoreError
 from longtail.evaluation import TestSet
-from longtail.leaks import Hashes, LeakCheck, leak_check
+from longtail.hashing import Hashes
+from longtail.leaks import LeakCheck, leak_check
 from tasks.arms import ARM_FILE
 from tasks.data import LEFT_OUT, SplitData
 from tasks.handles import ArmHandle

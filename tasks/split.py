@@ -47,13 +47,11 @@ def split_dataset(
         # Before the ledger, which forgets nothing.
         check_splits(parts.tables, space.names, leaks_allowed=settings.leaks == "keep").require()
         # A run at the same time may have added texts since: they have not left the data set.
-        present = store.read()["id"].to_pylist()
+        present = store.read(columns=["id"])["id"]
         ledger.extend(parts.assigned, present, dataset=dataset.fingerprint, after=entries)
     handle = _write(run, parts, bridges)
     _write_left_out(handle, table, units, parts)
-    labels = group_labels(
-        support(space.encode(parts.tables["train"]["labels"].to_pylist())), groups
-    )
+    labels = group_labels(support(space.encode(parts.tables["train"]["labels"])), groups)
     write_label_space(handle.label_space, space, labels)
     statistics = describe(table, space, labels)
     statistics |= {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
@@ -70,7 +68,7 @@ def _bind(
     texts that have none.
     """
     units = _find_units(table, data)
-    bridging = bridging_rows(table["id"].to_pylist(), units.units, entries)
+    bridging = bridging_rows(entries.lookup(table["id"]), units.units)
     if not bridging.any():
         return table, units, []
     bridges = table["id"].filter(pa.array(bridging)).to_pylist()
@@ -79,8 +77,7 @@ def _bind(
 
 
 def _find_units(table: pa.Table, data: DataSettings) -> Units:
-    ids, texts, groups = (table[name].to_pylist() for name in ("id", "text", "group"))
-    return find_units(ids, texts, groups, data.near_duplicate_similarity)
+    return find_units(table["id"], table["text"], table["group"], data.near_duplicate_similarity)
 
 
 def _write_left_out(handle: SplitHandle, table: pa.Table, units: Units, parts: Partition) -> None:

@@ -76,8 +76,9 @@ def check_whole(store, texts=400):
     champion = promotions.champion()
 
     assert len(ids) == len(set(ids)) == texts
-    assert set(entries.by_id) == set(ids)
-    assert entries.deleted == set()
+    assert len(entries) == len(ids)
+    assert entries.lookup(ids).known.all()
+    assert not entries.deleted.any()
     assert champion is not None
     promotions.registry.verify(champion)
     assert [entry.from_version for entry in log] == [None, *(e.to_version for e in log[:-1])]

@@ -293,7 +293,7 @@ def test_old_texts_keep_their_split_and_new_ones_are_a_cohort_of_their_own(week_
         assert {cohorts[name] for name in before} == {0}
         assert {cohorts[name] for name in now - before} == {1}
     entries = SplitLedger(week_two.snapshot / NAME / "ledger").read()
-    assert (len(entries.by_id), entries.generations) == (460, 2)
+    assert (len(entries), entries.generations) == (460, 2)
 
 
 def test_both_models_are_judged_on_the_same_test_rows(week_two):

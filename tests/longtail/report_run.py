@@ -19,8 +19,9 @@ from longtail import storage
 from longtail.config import GROUPS, GatePolicy, GroupSettings, SplitSettings
 from longtail.evaluation import ArmEvaluation, TestSet, evaluate
 from longtail.gate import GateInputs, Verdict, decide
+from longtail.hashing import wide_hash
 from longtail.labels import LabelGroups, LabelSpace, group_labels
-from longtail.ledger import SPLITS, Entry, LedgerEntries
+from longtail.ledger import LedgerEntries
 from longtail.near_duplicates import Units
 from longtail.partition import partition
 from longtail.statistics import describe
@@ -250,8 +251,14 @@ def _write_statistics(directory: Path, names: tuple[str, ...], y: NDArray[np.boo
     about = {"dropped_labels": ["too-rare"], "texts_left_out_with_them": 1}
     storage.write_json(directory / "statistics.json", {**describe(table, space), **about})
     units = Units(units=np.arange(len(y)) % (len(y) - 5), pairs=(), n_pairs=0)
+    keys = wide_hash(ids[:300])
+    order, sides = np.lexsort(keys.T[::-1]), np.arange(300) % 3
     entries = LedgerEntries(
-        {name: Entry(SPLITS[row % 3], 0, "") for row, name in enumerate(ids[:300])}, 1
+        keys[order],
+        sides[order].astype(np.int8),
+        np.zeros(300, np.int32),
+        np.zeros(300, bool),
+        ("",),
     )
     found = partition(table, space, SplitSettings(), entries, units)
     storage.write_json(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import longtail.normalisation
 from longtail.annotations.merge import normalise_text
-from longtail.hashing import number_distinct, stable_hash, wide_hash
+from longtail.hashing import stable_hash, wide_hash
 from longtail.normalisation import normalised, text_hash, wide_text_hash
 
 ascii_texts = st.text(st.characters(max_codepoint=127), max_size=30)
@@ -58,16 +58,3 @@ def test_the_wide_hash_is_the_one_of_the_standard():
     halves = [int.from_bytes(digest[at : at + 8], "little") for at in (0, 8)]
     assert wide_hash(["né"]).tolist() == [halves]
     assert wide_hash([]).shape == (0, 2)
-
-
-def test_equal_hashes_have_one_number():
-    numbers, distinct = number_distinct(wide_hash(["b", "a", "b", "c", "a"]))
-    assert distinct == 3
-    assert numbers[0] == numbers[2]
-    assert numbers[1] == numbers[4]
-    assert len(set(numbers.tolist())) == 3
-
-
-def test_two_halves_must_agree():
-    hashes = np.array([[1, 2], [1, 3], [1, 2]], dtype=np.uint64)
-    assert number_distinct(hashes)[0].tolist() == [0, 1, 0]

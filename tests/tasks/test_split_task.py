@@ -12,12 +12,11 @@ from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import DataSettings, GroupSettings, SplitSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import DataError
-from longtail.ledger import SplitLedger
+from longtail.ledger import SPLITS, SplitLedger
 from tasks.data import SplitData
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.split import split_dataset
 
-SPLITS = ("train", "validation", "test")
 WORDS = ("tent", "boot", "stove", "rope", "lamp", "map", "bag", "axe", "ski", "pole")
 
 
@@ -75,7 +74,8 @@ def test_the_splits_are_what_the_ledger_says(run):
         "train": 30, "validation": 10, "test": 10
     }  # fmt: skip
     for name, found in ids(handle).items():
-        assert {ledger(run).by_id[one].split for one in found} == {name}
+        standing = ledger(run).lookup(sorted(found))
+        assert {SPLITS[code] for code in standing.splits} == {name}
     statistics = storage.read_json(run.directory / "statistics.json")
     assert (statistics["n_texts"], statistics["n_labels"]) == (50, 3)
 
@@ -101,8 +101,8 @@ def test_a_run_that_another_has_overtaken_deletes_none_of_its_texts(run):
     split(run, late)
     split(run, early)
 
-    assert len(ledger(run).by_id) == 60
-    assert ledger(run).deleted == set()
+    assert len(ledger(run)) == 60
+    assert not ledger(run).deleted.any()
 
 
 def test_rare_labels_are_dropped_and_counted(run):
@@ -126,7 +126,7 @@ def test_a_new_text_that_repeats_texts_of_two_splits_is_left_out(run):
 
     assert storage.read_json(run.directory / "splits" / "quality.json")["bridges"] == ["t099"]
     assert ids(handle) == first
-    assert "t099" not in ledger(run).by_id
+    assert not ledger(run).lookup(["t099"]).known.any()
 
 
 def test_the_split_that_the_data_brings_is_honoured(run):
@@ -152,7 +152,7 @@ def test_what_cannot_be_trained_on_never_reaches_the_ledger(run, new, why):
     with pytest.raises(DataError, match=why):
         split(run, add(run, new))
 
-    assert ledger(run).by_id == {}
+    assert len(ledger(run)) == 0
     assert not (run.directory / "splits").exists()
 
 
@@ -167,7 +167,7 @@ def test_splits_that_break_their_contract_never_reach_the_ledger(run, monkeypatc
     with pytest.raises(DataError, match="contract"):
         split(run, dataset)
 
-    assert ledger(run).by_id == {}
+    assert len(ledger(run)) == 0
 
 
 def test_left_out_texts_are_kept_for_the_leak_check(run):
