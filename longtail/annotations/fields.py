@@ -53,7 +53,7 @@ def read_record(
         row[field] = value
         if problem:
             problems.append(f"{field}: {problem}")
-    row["problems"] = problems
+    row["problems"] = [] if record.skipped is not None else problems
     return row
 
 
@@ -149,7 +149,10 @@ def describe(cell: object) -> str:
         return f"the number {_cut(str(cell))}"
     names: dict[type, str] = {list: "a list", tuple: "a list", dict: "an object"}
     kind = next((name for of, name in names.items() if isinstance(cell, of)), type(cell).__name__)
-    return f"{kind} ({_cut(repr(cell))})"
+    try:
+        return f"{kind} ({_cut(repr(cell))})"
+    except RecursionError:
+        return f"{kind} (nested very deeply)"
 
 
 def shorten(text: str) -> str:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
 
 from longtail.annotations.columns import wanted_columns
-from longtail.annotations.csv_reader import csv_records
+from longtail.annotations.exports import is_plain_parquet, open_rows
 from longtail.annotations.fields import read_record
-from longtail.annotations.jsonl_reader import jsonl_records
 from longtail.annotations.parquet_reader import parquet_tables
 from longtail.annotations.schema import RAW, Record
-from longtail.annotations.sources import HEAD_BYTES, Format, detect_format, open_export
+from longtail.annotations.sources import HEAD_BYTES, detect_container, open_export
 from longtail.config import DataSettings
 from longtail.errors import DataError
 
 _BATCH_ROWS = 10_000
-_BATCH_CHARACTERS = 64 << 20
-_READERS: Mapping[Format, Callable[[IO[bytes], str, Mapping[str, str]], Iterator[Record]]] = {
-    "csv": csv_records,
-    "jsonl": jsonl_records,
-}
+_BATCH_CHARACTERS = 16 << 20
 
 
 def read_annotations(
     path: str | Path, settings: DataSettings, *, labels_required: bool = True
 ) -> Iterator[pa.Table]:
-    """Read an export in batches of some ten thousand rows and about 64 MB of text.
+    """Read an export in batches of some ten thousand rows and 16 MB of text (Parquet: 64 MB).
 
     A bad row never raises: it is delivered with its problems and with null where a value could
     not be read. Nothing is opened before the first batch is asked for. The ``raw`` of a Parquet
@@ -48,13 +43,9 @@ def read_annotations(
         DataError: the file cannot be read at all: absent, empty, compressed, not UTF-8 as a
             whole, damaged, without a wanted column, or without a single row.
     """
-    wanted = wanted_columns(settings.columns, labels_required=labels_required)
     with open_export(path) as handle:
-        head = handle.read(HEAD_BYTES)
-        handle.seek(0)
-        found = detect_format(path, head, settings.format)
-        separator, empty = settings.label_separator, True
-        for table in _tables(found, handle, str(path), wanted, separator):
+        empty = True
+        for table in _tables(handle, path, settings, labels_required=labels_required):
             empty = False
             yield table
         if empty:
@@ -62,14 +53,19 @@ def read_annotations(
 
 
 def _tables(
-    found: Format, handle: IO[bytes], file: str, wanted: Mapping[str, str], separator: str | None
+    handle: IO[bytes], path: str | Path, settings: DataSettings, *, labels_required: bool
 ) -> Iterator[pa.Table]:
-    if found == "parquet":
-        yield from parquet_tables(handle, file, wanted, separator)
+    head = handle.read(HEAD_BYTES)
+    handle.seek(0)
+    found = detect_container(path, head, settings.format)
+    if is_plain_parquet(handle, found, settings):
+        wanted = wanted_columns(settings.columns, labels_required=labels_required)
+        yield from parquet_tables(handle, str(path), wanted, settings.label_separator)
         return
-    for batch in _batches(_READERS[found](handle, file, wanted)):
-        rows = [read_record(record, wanted, separator) for record in batch]
-        yield pa.Table.from_pylist(rows, schema=RAW)
+    rows = open_rows(handle, str(path), found, settings, labels_required=labels_required)
+    for batch in _batches(rows.records):
+        read = [read_record(record, rows.wanted, rows.separator) for record in batch]
+        yield pa.Table.from_pylist(read, schema=RAW)
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:

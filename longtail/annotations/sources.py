@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 from longtail import storage
 from longtail.errors import DataError
 
-Format = Literal["csv", "jsonl", "parquet"]
+Container = Literal["csv", "jsonl", "array", "parquet", "zip"]
+"""What a file is made of: rows of CSV, an object per line, one JSON array, Parquet, an archive."""
 
 HEAD_BYTES = 1 << 16
 _PARQUET_MAGIC = b"PAR1"
-_SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+_BOM = b"\xef\xbb\xbf"
+_JSON_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
+_PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
+_WRITTEN_AS: Mapping[str, tuple[Container, ...]] = {
+    "csv": ("csv",),
+    "jsonl": ("jsonl", "array"),
+    "parquet": ("parquet",),
+    "label-studio": ("array", "jsonl", "csv"),
+    "doccano": ("jsonl", "zip", "csv", "array"),
+    "argilla": ("array", "jsonl", "parquet"),
+    "prodigy": ("jsonl", "array"),
+}
+_CALLED: Mapping[Container, str] = {
+    "csv": "CSV",
+    "jsonl": "JSON Lines",
+    "array": "a JSON array",
+    "parquet": "a Parquet file",
+    "zip": "a zip archive",
 }
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip-compressed; decompress it first: gunzip FILE"),
     (b"BZh", "bzip2-compressed; decompress it first: bunzip2 FILE"),
     (b"\xfd7zXZ", "xz-compressed; decompress it first: unxz FILE"),
     (b"\x28\xb5\x2f\xfd", "zstd-compressed; decompress it first: unzstd FILE"),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook; unzip it, or save the sheet as CSV UTF-8"),
     (b"%PDF", "a PDF; an export in CSV, JSON Lines or Parquet is needed"),
     (b"SQLite format 3", "an SQLite database; export the table as CSV"),
     (b"ARROW1", "an Arrow IPC file; write it as Parquet"),
@@ -65,8 +76,8 @@ def file_name(path: str | Path) -> str:
     return PurePosixPath(str(path).replace("\\", "/")).name or str(path)
 
 
-def detect_format(path: str | Path, head: bytes, named: str) -> Format:
-    """Decide how to read a file, or refuse it.
+def detect_container(path: str | Path, head: bytes, named: str) -> Container:
+    """Decide what a file is made of, or refuse it.
 
     Args:
         path: its name decides where its content does not.
@@ -79,35 +90,57 @@ def detect_format(path: str | Path, head: bytes, named: str) -> Format:
     """
     if not head:
         raise DataError(f"{path}: the file is empty; was the export finished?")
-    found = _by_content(path, head) if named == "auto" else _as_named(path, head, named)
-    if found != "parquet":
+    found = _by_content(path, head)
+    allowed = _WRITTEN_AS.get(named, (found,))
+    if found not in {"parquet", "zip"}:
+        if allowed == ("parquet",):
+            _refuse_foreign(path, head)
+            raise DataError(_not_parquet(path))
         _refuse_foreign(path, head)
+        # A damaged first line, or a name that misleads, makes one of these look like the other.
+        if found not in allowed and (allowed == ("csv",) or "csv" not in allowed):
+            found = _text_as_named(path, head, named, found, allowed)
+    if found not in allowed:
+        advice = "parquet" if found == "parquet" else "auto"
+        raise DataError(f"{path}: is {_CALLED[found]}, not {named}; set data.format: {advice}")
     return found
 
 
-def _as_named(path: str | Path, head: bytes, named: str) -> Format:
-    is_parquet = head.startswith(_PARQUET_MAGIC)
-    if named == "parquet":
-        if not is_parquet:
-            raise DataError(_not_parquet(path))
-        return "parquet"
-    if is_parquet:
-        raise DataError(f"{path}: is a Parquet file, not {named}; set data.format: parquet")
-    return "csv" if named == "csv" else "jsonl"
+def _text_as_named(
+    path: str | Path, head: bytes, named: str, found: Container, allowed: tuple[Container, ...]
+) -> Container:
+    """A text file that looks like another format than it was said to be."""
+    certain = found == "array" or bool(re.match(rb'\{\s*["}]', _start(head)))
+    if found != "csv" and certain:
+        advice = "data.format: jsonl" if named == "csv" else "data.format: auto"
+        raise DataError(f"{path}: looks like {_CALLED[found]}, not {named}; set {advice}")
+    if found == "csv" and not re.search(rb"(^|\n)\s*[\[{]", head):
+        raise DataError(
+            f"{path}: looks like CSV or plain text, not {named}; no line of it begins with a "
+            "brace. Set data.format: auto"
+        )
+    return "csv" if allowed == ("csv",) else "jsonl"
 
 
-def _by_content(path: str | Path, head: bytes) -> Format:
+def _by_content(path: str | Path, head: bytes) -> Container:
     if head.startswith(_PARQUET_MAGIC):
         return "parquet"
-    named = _SUFFIXES.get(PurePosixPath(str(path)).suffix.lower())
-    if named == "parquet":
+    if head.startswith(_ZIP_MAGIC):
+        return "zip"
+    suffix = PurePosixPath(str(path)).suffix.lower()
+    if suffix in _PARQUET_SUFFIXES:
         _refuse_foreign(path, head)
         raise DataError(_not_parquet(path))
-    if named == "jsonl":
+    start = _start(head)
+    if re.match(rb"\[\s*(\{|$|\]\s*$)", start):
+        return "array"
+    if suffix in _JSON_SUFFIXES or re.match(rb'\{\s*(["}]|$)', start):
         return "jsonl"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    looks_like_json = re.match(rb'\{\s*(["}]|$)', start) or (named is None and start[:1] == b"[")
-    return "jsonl" if looks_like_json else "csv"
+    return "csv"
+
+
+def _start(head: bytes) -> bytes:
+    return head.removeprefix(_BOM).lstrip()
 
 
 def _not_parquet(path: str | Path) -> str:

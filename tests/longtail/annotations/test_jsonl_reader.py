@@ -60,10 +60,9 @@ def test_a_key_that_stands_twice_is_a_problem_of_its_field_alone():
     )
 
 
-@pytest.mark.parametrize("data", [b'[{"id": 1}]', b'[\n{"id": 1}\n]', b'{\n"id": 1\n}'])
-def test_one_document_is_not_json_lines(data):
+def test_one_object_over_several_lines_is_not_json_lines():
     with pytest.raises(DataError, match=r"not JSON Lines.*jq -c"):
-        read(data)
+        read(b'{\n"id": 1\n}')
 
 
 def test_a_key_that_no_object_has_refuses_the_file():
