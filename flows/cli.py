@@ -1,4 +1,4 @@
-"""The command line: ``longtail demo | retrain | predict | compare | report | promote | rollback``.
+"""The command line: ``longtail demo | retrain | predict | compare | report | promote | ...``.
 
 Only the standard library is imported here, so that ``longtail --help`` answers at once.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 EXIT_PROMOTED, EXIT_ERROR, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
+EXIT_ATTENTION = 3
 
 _DESCRIPTION = """\
 Train long-tailed multi-label text classifiers that go live only when they are better.
@@ -39,6 +40,14 @@ examples:
 
 Every setting, with its default: docs/reference/configuration.md. --set KEY=VALUE changes one.
 """
+
+
+_TAXONOMY_EXAMPLES = """\
+examples:
+  longtail taxonomy init --data export.jsonl
+  longtail taxonomy check --data week48.csv --taxonomy taxonomy.yaml --name tickets
+
+exit codes: 0 nothing needs attention (or done), 1 error, 2 bad usage, 3 something does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_retrain(commands)
     _add_predict(commands)
     _add_compare(commands)
+    _add_taxonomy(commands)
     _add_report(commands)
     _add_promote(commands)
     _add_rollback(commands)
@@ -193,6 +203,33 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_set(parser)
 
 
+def _add_taxonomy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("taxonomy", help="check an export's labels, or list them")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = _command(
+        actions, "check", "say what an export would change of the labels", _taxonomy_check,
+        description="Compare an export's labels with the data set and the taxonomy: new,\n"
+        "vanished, probably renamed, retired ones. Nothing is stored.",
+        epilog=_TAXONOMY_EXAMPLES,
+    )  # fmt: skip
+    check.add_argument("--taxonomy", metavar="FILE", help="taxonomy.yaml (data.taxonomy)")
+    check.add_argument("--name", help="the model's name (default: from the file's name)")
+    check.add_argument("--json", metavar="FILE", help="write the findings there too")
+    _add_store(check)
+    init = _command(
+        actions, "init", "write a first taxonomy from the labels of an export", _taxonomy_init,
+        epilog=_TAXONOMY_EXAMPLES,
+    )  # fmt: skip
+    init.add_argument(
+        "--out", default="taxonomy.yaml", metavar="FILE",
+        help="the file to write; one that is there stays (default: %(default)s)",
+    )  # fmt: skip
+    for action in (check, init):
+        action.add_argument("--data", metavar="FILE", help="the export")
+        action.add_argument("--config", metavar="FILE", help="settings in YAML")
+        _add_set(action)
+
+
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "report", "write report.html of a run once more", _report)
     parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
@@ -289,6 +326,27 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.shard is not None:
         given["shard"], given["shards"] = arguments.shard
     return run_compare(load_config(arguments.config, arguments.set, given, CompareConfig))
+
+
+def _taxonomy_check(arguments: argparse.Namespace) -> int:
+    from flows.config import load_config
+    from flows.taxonomy import run_taxonomy_check
+
+    given = {
+        "data.path": arguments.data,
+        "data.taxonomy": arguments.taxonomy,
+        "name": arguments.name,
+        "store": arguments.store,
+    }
+    return run_taxonomy_check(load_config(arguments.config, arguments.set, given), arguments.json)
+
+
+def _taxonomy_init(arguments: argparse.Namespace) -> int:
+    from flows.config import load_config
+    from flows.taxonomy import run_taxonomy_init
+
+    given = {"data.path": arguments.data}
+    return run_taxonomy_init(load_config(arguments.config, arguments.set, given), arguments.out)
 
 
 def _report(arguments: argparse.Namespace) -> int:

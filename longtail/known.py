@@ -46,7 +46,7 @@ def known_cells(annotated_at: pa.ChunkedArray, since: Since, y: sp.csr_array) ->
     if not len(dated):
         return None
     known = np.ones(y.shape, dtype=bool)
-    known[:, dated] = _moments(annotated_at)[:, None] >= began[dated]
+    known[:, dated] = moments_of(annotated_at)[:, None] >= began[dated]
     known[np.repeat(np.arange(y.shape[0]), np.diff(y.indptr)), y.indices] = True
     return None if known.all() else known
 
@@ -65,7 +65,7 @@ def known_texts(annotated_at: pa.ChunkedArray, since: Since, y: sp.csr_array) ->
         Shape (L,).
     """
     _check(annotated_at, since, y)
-    began, moments = _began(since), _moments(annotated_at)
+    began, moments = _began(since), moments_of(annotated_at)
     later = len(moments) - np.searchsorted(np.sort(moments), began)
     early = np.repeat(moments, np.diff(y.indptr)) < began[y.indices]
     counts: Ints = later + np.bincount(y.indices[early], minlength=y.shape[1])
@@ -100,14 +100,16 @@ def _check(annotated_at: pa.ChunkedArray, since: Since, y: sp.csr_array) -> None
 
 
 def _began(since: Since) -> Ints:
-    values = [
-        _ALWAYS if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-        for moment in since
-    ]
-    return np.array(values, dtype=np.int64)
+    return np.array([to_microseconds(moment, _ALWAYS) for moment in since], dtype=np.int64)
 
 
-def _moments(annotated_at: pa.ChunkedArray) -> Ints:
+def to_microseconds(moment: datetime | None, without: int) -> int:
+    """Microseconds since 1970, or what stands for no moment."""
+    return int(without) if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moments_of(annotated_at: pa.ChunkedArray) -> Ints:
+    """Microseconds since 1970, shape (n,); the smallest number there is where nobody knows."""
     numbers = pc.cast(annotated_at, pa.timestamp("us", tz="UTC")).cast(pa.int64())
     moments: Ints = pc.fill_null(numbers, int(_ALWAYS)).to_numpy().astype(np.int64)
     return moments
