@@ -1,74 +1,87 @@
-"""Annotation tables as content: their fingerprint, what changed, which texts say the same."""
+"""Annotation tables as content: their fingerprint, and which rows and texts say the same.
+
+Nothing here makes a Python object of a row: a row becomes one run of bytes within Arrow, and that
+run one hash of 128 bits, which stands for the row (:func:`longtail.hashing.wide_hash`).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from longtail.annotations.merge import label_set, normalise_text
 from longtail.annotations.schema import ANNOTATIONS
+from longtail.hashing import Hashes, stable_hash, wide_hash
+from longtail.labels import label_sets
+from longtail.normalisation import normalised
 
-DuplicateKey = tuple[str, tuple[str, ...] | None, str | None, str | None]
+UNDATED = int(np.iinfo(np.int64).min)
+_EMPTY = pa.scalar(b"", pa.binary())
 
 
 def canonical(table: pa.Table) -> pa.Table:
-    """The columns of ANNOTATIONS, each label once and sorted, rows sorted by id.
+    """The columns of ANNOTATIONS in one chunk, each label once and sorted; rows as they stand.
 
     Raises:
-        ValueError: an id is null or stands twice.
+        ValueError: an id is null.
     """
-    table = table.select(ANNOTATIONS.names).cast(ANNOTATIONS)
-    if table["id"].null_count or len(pc.unique(table["id"])) != table.num_rows:
-        raise ValueError("ids must be present and unique; merge the annotations first")
-    sets = [label_set(labels) for labels in table["labels"].to_pylist()]
-    field = ANNOTATIONS.field("labels")
-    table = table.set_column(
-        ANNOTATIONS.get_field_index("labels"), field, pa.array(sets, field.type)
-    )
-    return table.take(pc.sort_indices(table["id"])).combine_chunks()
+    table = table.select(ANNOTATIONS.names).cast(ANNOTATIONS).combine_chunks()
+    if table["id"].null_count:
+        raise ValueError("an id is null; every annotation needs one")
+    place = ANNOTATIONS.get_field_index("labels")
+    return table.set_column(place, ANNOTATIONS.field(place), label_sets(table["labels"]))
 
 
-def content_fingerprint(table: pa.Table) -> str:
-    """SHA-256 of a table's content, whatever the order of its rows and how it is chunked.
+def content_fingerprint(digests: Hashes) -> str:
+    """SHA-256 over the digests of rows, sorted, so that the order of the rows does not matter.
+
+    Two sets of rows have the same fingerprint if and only if they have the same digests, of 128
+    bits each: an accident needs some 2⁶⁴ different rows. Sorting is chosen over a sum of the
+    digests because for a sum there are known ways to construct another set with the same one.
 
     Args:
-        table: the columns of ANNOTATIONS, ids unique, labels in a fixed order.
+        digests: of each row (:func:`row_digests`), shape (n, 2).
 
     Returns:
-        Hexadecimal digest; column by column over the rows sorted by id.
+        Hexadecimal digest.
     """
-    ordered = table.select(ANNOTATIONS.names).take(pc.sort_indices(table["id"]))
-    digest = hashlib.sha256()
-    for name in ANNOTATIONS.names:
-        digest.update(f"{name}:{table.num_rows};".encode())
-        for part in _parts(ordered[name]):
-            digest.update(part)
-    return digest.hexdigest()
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    return hashlib.sha256(digests[order].astype("<u8").data).hexdigest()
 
 
-def same_rows(left: pa.Table, right: pa.Table) -> NDArray[np.bool_]:
-    """Row by row: whether two tables of equal length hold the same, null being equal to null."""
-    same = np.ones(left.num_rows, dtype=bool)
-    for name in ANNOTATIONS.names:
-        one, other = _comparable(left[name]), _comparable(right[name])
-        equal = pc.fill_null(pc.equal(one, other), False)
-        both_null = pc.and_(pc.is_null(one), pc.is_null(other))
-        same &= pc.or_(equal, both_null).to_numpy()
-    return same
+def row_digests(table: pa.Table) -> Hashes:
+    """One hash per row over every column of ANNOTATIONS; null differs from empty.
+
+    Args:
+        table: the columns of ANNOTATIONS, labels in a fixed order, less than 2 GB of text.
+
+    Returns:
+        Shape (n, 2).
+    """
+    return wide_hash(_packed([table[name] for name in ANNOTATIONS.names]))
 
 
-def duplicate_keys(table: pa.Table) -> list[DuplicateKey]:
-    """What makes two texts the same: normalised text, label set, group and split."""
-    columns = (table[name].to_pylist() for name in ("text", "labels", "group", "split"))
-    return [
-        (normalise_text(text), _as_tuple(labels), group, split)
-        for text, labels, group, split in zip(*columns, strict=True)
-    ]
+def duplicate_keys(table: pa.Table) -> Hashes:
+    """What makes two texts the same: normalised text, label set, group and split; shape (n, 2)."""
+    rest = [table[name] for name in ("labels", "group", "split")]
+    return wide_hash(_packed([normalised(table["text"]), *rest]))
+
+
+def annotator_codes(column: pa.ChunkedArray) -> Hashes:
+    """A hash of each row's annotator, 0 where none is named; shape (n,)."""
+    coded = column.combine_chunks().dictionary_encode()
+    codes = np.concatenate([stable_hash(coded.dictionary), np.zeros(1, dtype=np.uint64)])
+    found: Hashes = codes[coded.indices.fill_null(len(coded.dictionary)).to_numpy()]
+    return found
+
+
+def dates(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Microseconds since 1970 in UTC, UNDATED where there is no date; shape (n,)."""
+    moments: NDArray[np.int64] = column.cast(pa.int64()).fill_null(UNDATED).to_numpy()
+    return moments
 
 
 def distinct_labels(table: pa.Table) -> pa.Array:
@@ -76,36 +89,49 @@ def distinct_labels(table: pa.Table) -> pa.Array:
     return pc.unique(pc.list_flatten(table["labels"]))
 
 
-def _as_tuple(labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if labels is None else tuple(labels)
+def _packed(columns: list[pa.ChunkedArray]) -> pa.Array:
+    """Each row as one run of bytes: a header with the lengths of its cells, then the cells.
+
+    The header has a fixed size, so that no two different rows become the same run.
+    """
+    fields = [_field(column) for column in columns]
+    lengths = np.column_stack([lengths for lengths, _ in fields]).astype("<i8")
+    header = _cut(pa.py_buffer(lengths), np.arange(len(lengths) + 1) * lengths.shape[1] * 8)
+    parts = [header, *(part for _, cells in fields for part in cells)]
+    return pc.binary_join_element_wise(*parts, _EMPTY)
 
 
-def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Arrow cannot compare lists, so they are joined by a character that no label may have."""
-    return pc.binary_join(column, "\x1f") if pa.types.is_list(column.type) else column
+def _field(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[pa.Array]]:
+    """The length of every cell (−1: null), or a moment's number; and the cells' bytes."""
+    array = column.combine_chunks()
+    if pa.types.is_timestamp(array.type):
+        return dates(column), []
+    if pa.types.is_list(array.type):
+        return _list_field(array)
+    return _lengths(pc.binary_length(array)), [_bytes(array)]
 
 
-def _parts(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
-    """A column's content as bytes: lengths (null is −1), then the values end to end."""
-    if pa.types.is_list(column.type):
-        yield _int64(pc.list_value_length(column), -1)
-        yield from _parts(pc.list_flatten(column))
-    elif pa.types.is_string(column.type):
-        yield _int64(pc.binary_length(column), -1)
-        for chunk in pc.fill_null(column, "").chunks:
-            yield _characters(chunk)
-    else:
-        yield _int64(column.cast(pa.int64()), np.iinfo(np.int64).min)
+def _list_field(array: pa.ListArray) -> tuple[NDArray[np.int64], list[pa.Array]]:
+    """The number of strings in every list, and for each list their lengths and their bytes."""
+    numbers = _lengths(pc.list_value_length(array))
+    strings = _bytes(pc.list_flatten(array))
+    sizes = pc.binary_length(strings).to_numpy().astype("<i4")
+    ends = np.concatenate([[0], np.cumsum(np.maximum(numbers, 0))])
+    _, offsets, data = strings.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[strings.offset :][: len(strings) + 1]
+    return numbers, [_cut(pa.py_buffer(sizes), ends * 4), _cut(data, bounds[ends])]
 
 
-def _int64(numbers: pa.ChunkedArray, null: int) -> bytes:
-    filled = pc.fill_null(numbers.cast(pa.int64()), int(null))
-    return np.ascontiguousarray(filled.to_numpy(), dtype="<i8").tobytes()
+def _lengths(lengths: pa.Array) -> NDArray[np.int64]:
+    filled: NDArray[np.int64] = lengths.fill_null(-1).cast(pa.int64()).to_numpy()
+    return filled
 
 
-def _characters(chunk: pa.StringArray) -> memoryview:
-    _, offsets, data = chunk.buffers()
-    if data is None:
-        return memoryview(b"")
-    bounds = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    return memoryview(data)[int(bounds[0]) : int(bounds[-1])]
+def _bytes(array: pa.StringArray) -> pa.BinaryArray:
+    return array.cast(pa.binary()).fill_null(b"")
+
+
+def _cut(data: pa.Buffer | None, bounds: NDArray[np.integer]) -> pa.BinaryArray:
+    """The slices of a buffer between consecutive bounds, without a copy."""
+    buffers = [None, pa.py_buffer(bounds.astype(np.int32)), data or pa.py_buffer(b"")]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(bounds) - 1, buffers)

@@ -1,46 +1,52 @@
 """The data set: every accepted annotation, versioned, one row per text.
 
     ROOT/current.json                 which version is current; replaced atomically
-    ROOT/versions/000001/texts.parquet    schema ANNOTATIONS, sorted by id
-                        /merged.parquet   id, merged_into: texts that repeat a stored one
-                        /manifest.json    counts, fingerprint, parent, file digests
+    ROOT/versions/000001/texts.parquet    schema ANNOTATIONS, in no particular order
+                        /merged.parquet   rows that repeat a stored text, and merged_into
+                        /voices.parquet   every annotator's row of texts that several annotated
+                        /deleted.parquet  ids that full exports deleted, and in which version
+                        /index.parquet    hashes of the texts' rows and then of the merged ones
+                        /manifest.json    counts, fingerprint, parent, policy, file digests
 
 A version is never changed after it became current. A crash before the pointer moved leaves a
-directory that the next upsert replaces.
+directory that the next upsert replaces. Rows pass in batches; what is held in memory of each is its
+entry in the index (:mod:`longtail.dataset_index`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from longtail import dataset_files as files
 from longtail import storage
-from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import AnnotatorPolicy
-from longtail.content import (
-    canonical,
-    content_fingerprint,
-    distinct_labels,
-    duplicate_keys,
-    same_rows,
-)
+from longtail.content import distinct_labels
+from longtail.dataset_index import NOWHERE, RowIndex, indexed, places_of
+from longtail.dataset_plan import Kept, Plan, Stored, make_plan
+from longtail.dataset_voices import Policy, hear
 from longtail.errors import DataError, StoreError
+from longtail.hashing import wide_hash
+from longtail.labels import label_sets
+from longtail.row_groups import batches_of
 
 logger = logging.getLogger(__name__)
 
-MERGED = pa.schema([("id", pa.string()), ("merged_into", pa.string())])
 MIN_LABELS = 2
 MIN_LABELLED_TEXTS = 30
+_FORMAT = 2
 _GUARD_ROWS = 50
 _GUARD_LABEL_SHARE = 0.1
+
+Export = Literal["delta", "full"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ class Upserted:
     Attributes:
         version: the version that is now current.
         added: new ids.
-        changed: known ids with new content.
+        changed: known ids with new content, or with what another annotator says of them.
         unchanged: known ids with the content they had.
-        merged: new ids that repeat a stored text with the same labels, group and split.
+        merged: ids that repeat a stored text with the same labels, group and split.
         outdated: known ids whose stored annotation is of a later date than the one given.
         deleted: stored texts that a full export lacks; not among the rows that were given.
     """
@@ -83,13 +89,6 @@ class Upserted:
     merged: int
     outdated: int = 0
     deleted: int = 0
-
-
-@dataclass(frozen=True)
-class _Plan:
-    texts: pa.Table
-    merged: dict[str, str]
-    counts: dict[str, int]
 
 
 class DatasetStore:
@@ -121,24 +120,30 @@ class DatasetStore:
         Raises:
             StoreError: there is no such version, or its files are not what was written.
         """
-        chosen = self._chosen(version)
-        storage.verify_directory(chosen.path)
-        return storage.read_parquet(chosen.path / "texts.parquet", columns)
+        return storage.read_parquet(self._verified(version) / files.TEXTS, columns)
 
     def batches(
         self, version: DatasetVersion | int | None = None, columns: list[str] | None = None
     ) -> Iterator[pa.Table]:
-        """The texts of a version a bounded number of rows at a time; else as :meth:`read`."""
-        yield self.read(version, columns)
+        """The texts of a version in the same order, some megabytes at a time; else as ``read``."""
+        return batches_of(self._verified(version) / files.TEXTS, columns)
 
     def read_voices(self, version: DatasetVersion | int | None = None) -> pa.Table:
-        """What each annotator said of the texts that several ever annotated (ANNOTATIONS)."""
-        self._chosen(version)
-        return ANNOTATIONS.empty_table()
+        """What each annotator said of the texts that several ever annotated (ANNOTATIONS).
+
+        One row per id and annotator, no name being one of its own; those of one id in the order
+        in which they came.
+        """
+        return storage.read_parquet(self._verified(version) / files.VOICES)
 
     def read_merged(self, version: DatasetVersion | int | None = None) -> pa.Table:
         """The ids that repeat a stored text, with the id they were merged into."""
-        return storage.read_parquet(self._chosen(version).path / "merged.parquet")
+        path = self._verified(version) / files.MERGED
+        return storage.read_parquet(path, ["id", "merged_into"]).sort_by("id")
+
+    def read_deleted(self, version: DatasetVersion | int | None = None) -> pa.Table:
+        """The ids that full exports deleted and that never came back, and in which version."""
+        return storage.read_parquet(self._verified(version) / files.DELETED)
 
     def upsert(
         self,
@@ -152,40 +157,50 @@ class DatasetStore:
         withheld: Iterable[str] = (),
         max_deleted: float = 0.1,
     ) -> Upserted:
-        """Add new texts and replace changed ones; nothing new leaves the version as it is.
+        """Add new texts, replace changed ones, and in a full export delete what it lacks.
+
+        Nothing new leaves the version as it is.
 
         Args:
             accepted: accepted annotations (ANNOTATIONS), ids unique; a table or a Parquet file.
             merge_duplicates: a new id whose normalised text, labels, group and split equal those
-                of a stored or earlier row is recorded as merged instead of being stored. It then
-                follows the row it was merged into, until it comes with other content.
+                of a stored text or of another new one is recorded as merged instead of being
+                stored: into the one with the smallest id. It then follows the text it was merged
+                into, until it comes with other content or that text is deleted.
             voices: the rows of every id that several annotators labelled in this export.
-            policy: how the voices of one text become one label set.
+            policy: how the voices of one text become one label set; another one than last time is
+                applied to all that is stored.
             at_least: for the policy of that name.
-            export: ``full``: a stored text that is not in the export is deleted.
+            export: what a text that is not in the export means: delta: nothing; full: it is
+                deleted, with its voices.
             withheld: ids whose rows came but were set aside; a full export does not delete them.
             max_deleted: share of the stored texts above which a full export is refused.
 
         Raises:
             DataError: the export plainly belongs to another data set, or lacks too many texts.
             StoreError: another run holds the lock, or the store is damaged.
+            ValueError: an id is null or stands twice.
         """
-        given = storage.read_parquet(accepted) if isinstance(accepted, Path) else accepted
-        incoming = canonical(given)
+        index, labels = indexed(accepted)
+        how = Policy(policy, at_least)
         with storage.lock(self.root / ".lock"):
             before = self.current()
-            stored = ANNOTATIONS.empty_table() if before is None else self.read(before)
-            merged = {} if before is None else _mapping(self.read_merged(before))
-            self._refuse_other_data(stored, merged, incoming)
-            here = stored
-            if export == "full":
-                here = self._kept(stored, incoming, withheld, max_deleted)
-                merged = _still_merged(merged, here, incoming, withheld)
-            plan = _plan(here, merged, incoming, merge_duplicates=merge_duplicates)
-            plan.counts["deleted"] = stored.num_rows - here.num_rows
-            news = any(plan.counts[name] for name in ("added", "changed", "deleted"))
-            news = news or plan.merged != merged
-            after = self._commit(before, plan) if news or before is None else before
+            path = None if before is None else self._verified(before)
+            stored = files.stored_index(path)
+            self._refuse_other_data(before, stored, index, labels)
+            kept = self._kept(stored, index, export, withheld, max_deleted)
+            rows = files.sources(path, accepted, voices)
+            anew = path is not None and not how.same_as(**_policy_of(path))
+            heard = hear(rows, stored, kept, index, how, anew=anew)
+            following = files.NextVersion(
+                1 if before is None else before.version + 1, path, rows, stored, kept, heard
+            )
+            plan = make_plan(
+                stored, kept, heard.arriving, following.names, merge_duplicates=merge_duplicates
+            )
+            after = before
+            if after is None or plan.is_new or heard.is_new:
+                after = self._commit(before, following, plan, how)
         return Upserted(after, **plan.counts)
 
     def _chosen(self, version: DatasetVersion | int | None) -> DatasetVersion:
@@ -196,6 +211,11 @@ class DatasetStore:
             raise StoreError(f"{self.root}: no data set yet; run longtail retrain --data FILE")
         return chosen
 
+    def _verified(self, version: DatasetVersion | int | None) -> Path:
+        path = self._chosen(version).path
+        storage.verify_directory(path)
+        return path
+
     def _directory(self, number: int) -> Path:
         return self.root / "versions" / f"{number:06d}"
 
@@ -205,64 +225,75 @@ class DatasetStore:
         if not manifest.exists():
             raise StoreError(f"{path}: version {number} of the data set is missing; restore it")
         about = storage.read_json(manifest)
+        if about.get("format") != _FORMAT:
+            raise StoreError(
+                f"{path}: written by an earlier version of Longtail, which kept less of an "
+                "annotation than this one needs; bring the exports again under another --name"
+            )
         return DatasetVersion(
             path, about["fingerprint"], about["version"], about["n_texts"], about["n_labels"]
         )
 
-    def _commit(self, before: DatasetVersion | None, plan: _Plan) -> DatasetVersion:
-        number = 1 if before is None else before.version + 1
+    def _commit(
+        self, before: DatasetVersion | None, following: files.NextVersion, plan: Plan, how: Policy
+    ) -> DatasetVersion:
+        number = following.number
         about = {
+            "format": _FORMAT,
             "version": number,
             "parent": before.fingerprint if before else None,
-            "fingerprint": content_fingerprint(plan.texts),
-            "n_texts": plan.texts.num_rows,
-            "n_labels": len(distinct_labels(plan.texts)),
             "counts": plan.counts,
+            "policy": {"name": how.name, "at_least": how.at_least},
         }
-        merged = {"id": list(plan.merged), "merged_into": list(plan.merged.values())}
         with storage.committed_directory(self._directory(number), about) as staging:
-            storage.write_parquet(staging / "texts.parquet", plan.texts)
-            storage.write_parquet(staging / "merged.parquet", pa.table(merged, schema=MERGED))
+            about |= dataclasses.asdict(following.write(staging, plan))
         storage.write_json(self.root / "current.json", {"version": number})
         logger.info("Data set version %d: %s", number, plan.counts)
         return self._version(number)
 
     def _kept(
-        self, stored: pa.Table, incoming: pa.Table, withheld: Iterable[str], max_deleted: float
-    ) -> pa.Table:
-        """The stored texts that a full export still has.
+        self,
+        stored: Stored,
+        index: RowIndex,
+        export: Export,
+        withheld: Iterable[str],
+        max_deleted: float,
+    ) -> Kept:
+        """What stays of the stored rows.
 
         Raises:
             DataError: too many would be deleted.
         """
-        came = pa.concat_arrays(
-            [incoming["id"].combine_chunks(), pa.array(list(withheld), pa.string())]
-        )
-        kept = stored.filter(pc.is_in(stored["id"], came))
-        n_gone = stored.num_rows - kept.num_rows
-        if n_gone > max_deleted * stored.num_rows:
+        n_stored = len(stored.texts)
+        if export == "delta":
+            return Kept(np.ones(n_stored, dtype=bool), np.ones(len(stored.merged), dtype=bool))
+        kept = stored.kept(np.concatenate([index.ids, wide_hash(withheld)]))
+        if kept.n_deleted > max_deleted * n_stored:
             raise DataError(
-                f"{self.root}: {n_gone} of the {stored.num_rows} stored texts are not in this full "
-                f"export, more than data.max_deleted allows ({max_deleted:.1%}); nothing was "
+                f"{self.root}: {kept.n_deleted} of the {n_stored} stored texts are not in this "
+                f"full export, more than data.max_deleted allows ({max_deleted:.1%}); nothing was "
                 "written. If they are meant to be deleted, raise data.max_deleted; if the export "
                 "holds only what is new, set data.export: delta"
             )
         return kept
 
     def _refuse_other_data(
-        self, stored: pa.Table, merged: Mapping[str, str], incoming: pa.Table
+        self, before: DatasetVersion | None, stored: Stored, index: RowIndex, labels: pa.Array
     ) -> None:
         """Two data sets mixed into one cannot be told apart afterwards."""
-        labels = distinct_labels(incoming)
-        if stored.num_rows == 0 or incoming.num_rows < _GUARD_ROWS or len(labels) == 0:
+        if before is None or len(index) < _GUARD_ROWS or len(labels) == 0:
             return
-        known = pa.concat_arrays([stored["id"].combine_chunks(), pa.array(merged, pa.string())])
-        shared_ids = pc.sum(pc.is_in(incoming["id"], known)).as_py()
-        shared_labels = pc.sum(pc.is_in(labels, distinct_labels(stored))).as_py()
-        if not shared_ids and shared_labels < _GUARD_LABEL_SHARE * len(labels):
+        if any((places_of(index.ids, own.ids) != NOWHERE).any() for own in
+               (stored.texts, stored.merged)):  # fmt: skip
+            return
+        known = pa.array([], pa.string())
+        for batch in batches_of(before.path / files.TEXTS, ["labels"]):
+            known = pa.concat_arrays([known, distinct_labels(batch)]).unique()
+        shared = pc.sum(pc.is_in(labels, known)).as_py()
+        if shared < _GUARD_LABEL_SHARE * len(labels):
             raise DataError(
-                f"{self.root}: the export shares no id and {shared_labels} of its {len(labels)} "
-                f"labels with the {stored.num_rows} texts stored here, so it seems to be another "
+                f"{self.root}: the export shares no id and {shared} of its {len(labels)} "
+                f"labels with the {before.n_texts} texts stored here, so it seems to be another "
                 "data set; give it a name of its own with --name"
             )
 
@@ -306,74 +337,19 @@ def drop_rare_labels(table: pa.Table, min_support: int) -> tuple[pa.Table, tuple
         stay.
     """
     counts = pc.value_counts(pc.list_flatten(table["labels"]))
-    rare = counts.filter(pc.less(pc.struct_field(counts, "counts"), min_support))
-    dropped = set(pc.struct_field(rare, "values").to_pylist())
+    names, support = (pc.struct_field(counts, part) for part in ("values", "counts"))
+    is_rare = pc.less(support, min_support)
+    dropped = tuple(sorted(names.filter(is_rare).to_pylist()))
     if not dropped:
         return table, (), 0
-    before = table["labels"].to_pylist()
-    after = [labels and [name for name in labels if name not in dropped] for labels in before]
-    stays = np.array([bool(new) or not old for old, new in zip(before, after, strict=True)])
+    labels = label_sets(table["labels"], names.filter(pc.invert(is_rare)))
     place = table.schema.get_field_index("labels")
-    field = table.schema.field(place)
-    reduced = table.set_column(place, field, pa.array(after, field.type)).filter(pa.array(stays))
-    return reduced, tuple(sorted(dropped)), int((~stays).sum())
+    had, have = (pc.list_value_length(lists).fill_null(0) for lists in (table["labels"], labels))
+    stays = pc.or_(pc.greater(have, 0), pc.equal(had, 0))
+    reduced = table.set_column(place, table.schema.field(place), labels).filter(stays)
+    return reduced, dropped, table.num_rows - reduced.num_rows
 
 
-def _plan(
-    stored: pa.Table, merged: Mapping[str, str], incoming: pa.Table, *, merge_duplicates: bool
-) -> _Plan:
-    """What the next version holds, and how it came about."""
-    place = pc.index_in(incoming["id"], stored["id"].combine_chunks())
-    is_known = pc.is_valid(place)
-    known, arrived = incoming.filter(is_known), incoming.filter(pc.invert(is_known))
-    old_places = place.filter(is_known).to_numpy().astype(np.int64)
-    same, outdated = _compare(stored.take(pa.array(old_places)), known)
-    changes = ~same & ~outdated
-    stays = np.ones(stored.num_rows, dtype=bool)
-    stays[old_places[changes]] = False
-    base = pa.concat_tables([stored.filter(pa.array(stays)), known.filter(pa.array(changes))])
-    into = _duplicates(base, arrived) if merge_duplicates else {}
-    added = arrived.filter(pc.invert(pc.is_in(arrived["id"], pa.array(into, pa.string()))))
-    came = set(arrived["id"].to_pylist())
-    counts = {
-        "added": added.num_rows,
-        "changed": int(changes.sum()),
-        "unchanged": int(same.sum()),
-        "merged": len(into),
-        "outdated": int(outdated.sum()),
-    }
-    texts = pa.concat_tables([base, added]) if added.num_rows else base
-    kept = {name: target for name, target in merged.items() if name not in came}
-    return _Plan(canonical(texts), dict(sorted({**kept, **into}.items())), counts)
-
-
-def _compare(old: pa.Table, new: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows are the same, and which differ but are older than what is stored."""
-    same = same_rows(old, new)
-    older = pc.fill_null(pc.less(new["annotated_at"], old["annotated_at"]), False)
-    return same, older.to_numpy() & ~same
-
-
-def _duplicates(base: pa.Table, arrived: pa.Table) -> dict[str, str]:
-    """Arrived ids that repeat a row of the base, or an earlier arrived one, and which."""
-    first: dict[object, str] = {}
-    for key, name in zip(duplicate_keys(base), base["id"].to_pylist(), strict=True):
-        first.setdefault(key, name)
-    into = {}
-    for key, name in zip(duplicate_keys(arrived), arrived["id"].to_pylist(), strict=True):
-        original = first.setdefault(key, name)
-        if original != name:
-            into[name] = original
-    return into
-
-
-def _still_merged(
-    merged: Mapping[str, str], kept: pa.Table, incoming: pa.Table, withheld: Iterable[str]
-) -> dict[str, str]:
-    present = {*incoming["id"].to_pylist(), *withheld}
-    targets = set(kept["id"].to_pylist())
-    return {name: into for name, into in merged.items() if name in present and into in targets}
-
-
-def _mapping(merged: pa.Table) -> dict[str, str]:
-    return dict(zip(merged["id"].to_pylist(), merged["merged_into"].to_pylist(), strict=True))
+def _policy_of(path: Path) -> dict[str, Any]:
+    about: dict[str, Any] = storage.read_json(path / storage.MANIFEST)["policy"]
+    return about

@@ -55,11 +55,7 @@ class LabelSpace:
             column = label_lists
         else:
             column = pa.array(list(label_lists), pa.list_(pa.string()))
-        places = pc.index_in(pc.list_flatten(column), pa.array(self.names, pa.string()))
-        known = pc.is_valid(places).to_numpy(zero_copy_only=False)
-        codes = places.drop_null().to_numpy().astype(np.int64)
-        cells = distinct_sorted(list_owners(column)[known] * max(len(self), 1) + codes)
-        rows, indices = np.divmod(cells, max(len(self), 1))
+        rows, indices = label_cells(column, pa.array(self.names, pa.string()))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(column)))])
         data = np.ones(len(indices), dtype=bool)
         return sp.csr_array((data, indices, indptr), shape=(len(column), len(self)))
@@ -69,18 +65,47 @@ class LabelSpace:
         return [[self.names[j] for j in np.flatnonzero(row)] for row in decisions]
 
 
-def list_owners(column: pa.ListArray | pa.ChunkedArray) -> NDArray[np.int64]:
-    """For each value of the flattened lists, the row that it stands in."""
+def label_cells(
+    column: pa.ListArray | pa.ChunkedArray, names: pa.Array
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every (row, label) of a column of label lists, once.
+
+    Args:
+        column: label lists; null is a row without labels.
+        names: the labels that count.
+
+    Returns:
+        Rows and places in ``names``, sorted by row and then by place.
+    """
+    places = pc.index_in(pc.list_flatten(column), names)
+    known = pc.is_valid(places).to_numpy(zero_copy_only=False)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-    return np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    owners = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    codes = places.drop_null().to_numpy().astype(np.int64)
+    # Far quicker than np.unique, which hashes.
+    cells = np.sort(owners[known] * max(len(names), 1) + codes, kind="stable")
+    fresh = np.ones(len(cells), dtype=bool)
+    fresh[1:] = cells[1:] != cells[:-1]
+    return np.divmod(cells[fresh], max(len(names), 1))
 
 
-def distinct_sorted(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Every number once, ascending; far quicker than np.unique, which hashes."""
-    ascending = np.sort(numbers, kind="stable")
-    fresh = np.ones(len(ascending), dtype=bool)
-    fresh[1:] = ascending[1:] != ascending[:-1]
-    return ascending[fresh]
+def label_sets(
+    column: pa.ListArray | pa.ChunkedArray, names: pa.Array | None = None
+) -> pa.ListArray:
+    """Label lists as they are stored: each label once, sorted; null stays null.
+
+    Args:
+        column: label lists.
+        names: the labels that stay; None: all.
+    """
+    if names is None:
+        names = pc.unique(pc.list_flatten(column)).drop_null()
+    names = names.take(pc.sort_indices(names))
+    rows, codes = label_cells(column, names)
+    ends = np.cumsum(np.bincount(rows, minlength=len(column)))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    missing = pa.array(pc.is_null(column).to_numpy(zero_copy_only=False))
+    return pa.ListArray.from_arrays(offsets, names.take(pa.array(codes)), mask=missing)
 
 
 @dataclass(frozen=True)
