@@ -21,6 +21,7 @@ from longtail.statistics import describe
 from tasks.artifacts import publish_table
 from tasks.data import LEFT_OUT, write_label_space
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle
+from tasks.view import teachable, view_annotations
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ def split_dataset(
 ) -> SplitHandle:
     """Bind near-duplicates, extend the ledger, write the splits, and describe the data."""
     store = DatasetStore(run.model_store / "dataset")
-    stored = store.read(dataset.version)
-    table, dropped, skipped = drop_rare_labels(stored, data.min_label_support)
+    view = view_annotations(store.read(dataset.version), data)
+    table, dropped, skipped = drop_rare_labels(view.table, data.min_label_support)
     check_trainable(table)
     space = LabelSpace.of(table["labels"].to_pylist())
     with storage.lock(run.model_store / ".split.lock"):
@@ -46,15 +47,17 @@ def split_dataset(
         parts = partition(table, space, settings, entries, units)
         # Before the ledger, which forgets nothing.
         check_splits(parts.tables, space.names, leaks_allowed=settings.leaks == "keep").require()
+        taught = teachable(parts.tables["train"], space, view.since(space))
         # A run at the same time may have added texts since: they have not left the data set.
         present = store.read(columns=["id"])["id"]
         ledger.extend(parts.assigned, present, dataset=dataset.fingerprint, after=entries)
     handle = _write(run, parts, bridges)
     _write_left_out(handle, table, units, parts)
-    labels = group_labels(support(space.encode(parts.tables["train"]["labels"])), groups)
-    write_label_space(handle.label_space, space, labels)
-    statistics = describe(table, space, labels)
+    labels = group_labels(support(taught.space.encode(parts.tables["train"]["labels"])), groups)
+    write_label_space(handle.label_space, taught.space, labels, taught.since)
+    statistics = describe(table, taught.space, labels)
     statistics |= {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
+    statistics |= {"never_known_absent": taught.left_out, **view.about}
     storage.write_json(run.directory / "statistics.json", statistics)
     return handle
 

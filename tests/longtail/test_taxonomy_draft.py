@@ -9,7 +9,8 @@ from longtail.taxonomy import load_taxonomy
 from longtail.taxonomy_draft import draft, write_draft
 
 NAMES = ["plain", "no", "1", "null", "a: b", "# not a comment", "it's", 'say "x"', "Straße",
-         "日本", "\U0001f600", "a\tb", "\x7f\x85\ufeff", "\\", "- x", "{x}", "*x", "!x", "é" * 200]  # fmt: skip
+         "日本", "\U0001f600", "a\tb", "\x7f\x85\ufeff", "\\", "- x", "{x}", "*x", "!x",
+         "é" * 200]  # fmt: skip
 
 
 def test_every_label_comes_back_as_it_was_the_most_frequent_first(tmp_path):
