@@ -1,7 +1,7 @@
 """The data set: every accepted annotation, versioned, one row per text.
 
     ROOT/current.json                 which version is current; replaced atomically
-    ROOT/versions/000001/texts.parquet    schema ANNOTATIONS, in no particular order
+    ROOT/versions/000001/texts.parquet    schema ANNOTATIONS, in the order of arrival
                         /merged.parquet   rows that repeat a stored text, and merged_into
                         /voices.parquet   every annotator's row of texts that several annotated
                         /deleted.parquet  ids that full exports deleted, and in which version
@@ -36,7 +36,7 @@ from longtail.dataset_voices import Policy, hear
 from longtail.errors import DataError, StoreError
 from longtail.hashing import wide_hash
 from longtail.labels import label_sets
-from longtail.row_groups import batches_of
+from longtail.row_groups import batches_of, in_order
 
 logger = logging.getLogger(__name__)
 
@@ -111,21 +111,24 @@ class DatasetStore:
     def read(
         self, version: DatasetVersion | int | None = None, columns: list[str] | None = None
     ) -> pa.Table:
-        """The texts of a version (default: the current one), in no particular order.
+        """The texts of a version (default: the current one), sorted by id.
 
         Args:
             version: which; None: the current one.
-            columns: columns of ANNOTATIONS; None: all.
+            columns: columns of ANNOTATIONS; None: all. Without ``id`` the rows are as stored.
 
         Raises:
             StoreError: there is no such version, or its files are not what was written.
         """
-        return storage.read_parquet(self._verified(version) / files.TEXTS, columns)
+        table = storage.read_parquet(self._verified(version) / files.TEXTS, columns)
+        if "id" not in table.column_names:
+            return table
+        return in_order(table, pc.sort_indices(table["id"]).to_numpy())
 
     def batches(
         self, version: DatasetVersion | int | None = None, columns: list[str] | None = None
     ) -> Iterator[pa.Table]:
-        """The texts of a version in the same order, some megabytes at a time; else as ``read``."""
+        """The texts of a version as they are stored, some megabytes at a time; else as ``read``."""
         return batches_of(self._verified(version) / files.TEXTS, columns)
 
     def read_voices(self, version: DatasetVersion | int | None = None) -> pa.Table:

@@ -18,6 +18,10 @@ from longtail.errors import StoreError
 
 MAX_ROWS = 1 << 16
 MAX_BYTES = 1 << 24
+_WIDE_TYPES = {
+    pa.string(): pa.large_string(),
+    pa.list_(pa.string()): pa.large_list(pa.large_string()),
+}
 
 Source: TypeAlias = str | Path | pa.Table
 """A table, or the path or URL of a Parquet file of ours."""
@@ -58,6 +62,21 @@ def chosen_rows(batches: Iterable[pa.Table], chosen: NDArray[np.bool_]) -> Itera
             yield batch
         elif here.any():
             yield batch.filter(pa.array(here))
+
+
+def in_order(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
+    """The rows at some places, in that order; as :meth:`pyarrow.Table.take`.
+
+    Arrow's own fails where a column of strings holds more than 2 GB, so they are taken from a copy
+    with offsets of 64 bits and turned back some rows at a time.
+    """
+    pieces = [pa.array(order[at : at + MAX_ROWS]) for at in range(0, len(order), MAX_ROWS)]
+    columns = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        wide = column.cast(_WIDE_TYPES.get(field.type, field.type)).combine_chunks()
+        parts = [wide.take(piece).cast(field.type) for piece in pieces]
+        columns.append(pa.chunked_array(parts, field.type))
+    return pa.table(columns, schema=table.schema)
 
 
 class RowGroupWriter:

@@ -31,11 +31,6 @@ def upsert(store, *rows, merge=True):
     return done
 
 
-def by_id(store, column, version=None):
-    """One column of a version's texts, sorted by id: the rows themselves have no order."""
-    return store.read(version).sort_by("id")[column].to_pylist()
-
-
 @pytest.fixture
 def store(tmp_path):
     return DatasetStore(tmp_path / "dataset")
@@ -53,7 +48,7 @@ def test_the_first_upsert(store):
     assert (done.version.n_texts, done.version.n_labels) == (2, 2)
     assert store.current() == done.version
     assert store.read().schema == ANNOTATIONS
-    assert by_id(store, "labels") == [["x"], ["x", "y"]]
+    assert store.read()["labels"].to_pylist() == [["x"], ["x", "y"]]
 
 
 def test_nothing_new_leaves_the_version(store):
@@ -71,8 +66,8 @@ def test_changed_and_new_texts_make_a_version_and_the_old_one_stays(store):
     assert (done.added, done.changed) == (1, 1)
     assert done.version.version == 2
     assert done.version.fingerprint != first.fingerprint
-    assert by_id(store, "id", 1) == ["a", "b"]
-    assert by_id(store, "labels") == [["x"], ["y"], ["x"]]
+    assert store.read(1)["id"].to_pylist() == ["a", "b"]
+    assert store.read()["labels"].to_pylist() == [["x"], ["y"], ["x"]]
     assert store.read(first).num_rows == 2
 
 
@@ -86,7 +81,7 @@ def test_the_same_content_has_the_same_fingerprint_however_it_came(store, tmp_pa
 def test_an_older_annotation_does_not_roll_a_newer_one_back(store):
     upsert(store, text("a", ["new"], day=9))
     assert upsert(store, text("a", ["old"], day=2)).outdated == 1
-    assert by_id(store, "labels") == [["new"]]
+    assert store.read()["labels"].to_pylist() == [["new"]]
     assert upsert(store, text("a", ["newer"], day=10)).changed == 1
     assert upsert(store, text("a", ["undated"])).changed == 1
 
@@ -110,11 +105,11 @@ def test_merged_ids_are_recorded_and_may_come_back_with_other_labels(store):
     upsert(store, text("a", said="same"))
     done = upsert(store, text("b", said="same"), text("c", said="same"))
     assert (done.merged, done.version.version) == (2, 2)
-    assert by_id(store, "id") == ["a"]
+    assert store.read()["id"].to_pylist() == ["a"]
     into = [{"id": "b", "merged_into": "a"}, {"id": "c", "merged_into": "a"}]
     assert store.read_merged().to_pylist() == into
     assert upsert(store, text("b", ["y"], said="same")).added == 1
-    assert by_id(store, "id") == ["a", "b"]
+    assert store.read()["id"].to_pylist() == ["a", "b"]
     assert store.read_merged().to_pylist() == into[1:]
 
 
@@ -137,10 +132,10 @@ def test_a_crash_before_the_pointer_moves_changes_nothing(store, monkeypatch):
         store.upsert(table(text("b")), merge_duplicates=True)
     monkeypatch.undo()
     assert store.current() == before
-    assert by_id(store, "id") == ["a"]
+    assert store.read()["id"].to_pylist() == ["a"]
     done = upsert(store, text("c"))
     assert done.version.version == 2
-    assert by_id(store, "id") == ["a", "c"]
+    assert store.read()["id"].to_pylist() == ["a", "c"]
 
 
 def test_a_damaged_version_is_noticed(store):
