@@ -81,8 +81,8 @@ def fit_thresholds(
     """Fit the thresholds of one arm on validation data.
 
     A group without a validation positive has nothing to be fitted on and takes the global cut,
-    and under ``label`` a label with fewer than ``min_label_positives`` takes its group's;
-    ``fallbacks`` says so.
+    and under ``label`` a label with fewer than ``min_label_positives``, or without a text that is
+    known to lack it, takes its group's; ``fallbacks`` says so.
 
     Args:
         y: labels (n, L).
@@ -104,10 +104,15 @@ def fit_thresholds(
     values = np.asarray([by_group[group] for group in groups.of_label], dtype=np.float64)
     few = np.zeros(len(values), dtype=bool)
     if settings.policy == "label":
-        few = _known_positives(y, known) < settings.min_label_positives
+        positives = _known_positives(y, known)
+        few = positives < settings.min_label_positives
+        if known is not None:
+            # With nothing to tell its positives from, a label would be given to every text.
+            few |= np.count_nonzero(known, axis=0) == positives
         cuts = cuts_of_labels(y, probabilities, values, known, settings.label_folds)
         values = np.where(few, values, cuts)
-        fallbacks = _few_positives(few, groups, settings.min_label_positives) | fallbacks
+        what = _too_little(settings.min_label_positives, known)
+        fallbacks = _on_group_cut(few, groups, what) | fallbacks
     return Thresholds(
         values=values,
         policy=settings.policy,
@@ -238,8 +243,12 @@ def _without_positives(parts: _Parts) -> _Fallbacks:
     }
 
 
-def _few_positives(few: NDArray[np.bool_], groups: LabelGroups, least: int) -> _Fallbacks:
+def _too_little(least: int, known: Known) -> str:
     what = f"fewer than {least} validation positives" if least > 1 else "no validation positive"
+    return what if known is None else f"{what} or no known negative"
+
+
+def _on_group_cut(few: NDArray[np.bool_], groups: LabelGroups, what: str) -> _Fallbacks:
     inside = {group: few[groups.columns(group)] for group in GROUPS}
     return {
         group: f"{int(some.sum())} of {len(some)} labels with {what}: they have the group's cut"

@@ -167,6 +167,16 @@ def test_unknown_cells_are_left_out_of_folds_and_positives():
     assert clean.values[0] != fit(y, p).values[0]
 
 
+def test_a_label_that_no_text_is_known_to_lack_has_its_groups_cut():
+    y, p = noisy(5)
+    known = np.ones(y.shape, dtype=bool)
+    known[:, 1] = y[:, 1]
+    fitted = fit(y, p, known)
+    assert fitted.on_group_cut == (1,)
+    assert fitted.values[1] == fitted.by_group[ONE_GROUP.of_label[1]]
+    assert "or no known negative" in fitted.fallbacks[ONE_GROUP.of_label[1]]
+
+
 def test_labels_stored_as_false_are_no_positives():
     y, p = noisy(7)
     stored = sp.csr_array(np.ones(y.shape, dtype=bool))
