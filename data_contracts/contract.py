@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from data_contracts.expectations import Finding, validate
+from data_contracts.expectations import Finding, Validation, validate
 from data_contracts.helpers import annotation_helpers, prediction_helpers, split_helpers
-from data_contracts.sentences import reason, warning
+from data_contracts.sentences import OUTSIDE, reason, warning
 from data_contracts.suites import annotations_suite, predictions_suite, splits_suite
-from longtail.annotations.merge import label_set
 from longtail.annotations.schema import ANNOTATIONS, QUARANTINE
 from longtail.config import DataSettings
 from longtail.errors import DataError
+from longtail.labels import label_sets
 from longtail.predictions import Predictions
+from longtail.taxonomy import load_taxonomy
 
 _SHOWN_ROWS = 5
 
@@ -29,14 +30,18 @@ class Checked:
     """Annotation rows after the contract; every input row is in exactly one of the two tables.
 
     Attributes:
-        accepted: ANNOTATIONS and ``position``; labels sorted, each once.
-        quarantined: QUARANTINE, every reason of every row.
-        warnings: what is odd but no reason to set a row aside, as sentences.
+        accepted: ANNOTATIONS, ``position`` and ``raw``; labels sorted, each once.
+        quarantined: QUARANTINE, every reason of every row; ``raw`` is null where RAW's was.
     """
 
     accepted: pa.Table
     quarantined: pa.Table
-    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Odd:
+    count: int = 0
+    positions: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -63,34 +68,92 @@ class HandOver:
             raise DataError(f"the {self.name} break their contract: {'; '.join(self.errors)}")
 
 
-def check_annotations(
-    table: pa.Table,
-    settings: DataSettings,
-    *,
-    file: str,
-    labels_required: bool = True,
-    data_docs: Path | None = None,
-    now: dt.datetime | None = None,
-) -> Checked:
-    """Divide the rows of an export into accepted and quarantined ones.
+class AnnotationContract:
+    """The contract of an export's rows, which may come part by part.
 
     Args:
-        table: rows of the schema RAW.
-        settings: limits.
+        settings: limits, taxonomy, and the present moment (default the clock): what counts as the
+            future begins a day after it.
         file: the export's name, for the quarantine.
         labels_required: False for texts that are to be labelled.
-        data_docs: folder for Great Expectations' pages.
-        now: what counts as the future begins a day after it; default the clock.
+
+    Raises:
+        ConfigError: the taxonomy cannot be read.
     """
-    frame = annotation_helpers(table, labels_required, now or dt.datetime.now(dt.UTC))
-    suite = annotations_suite(settings.max_text_characters)
-    findings = validate(frame, suite, data_docs)
-    critical = [finding for finding in findings if finding.rule.severity == "critical"]
-    bad = sorted({row for finding in critical for row in finding.rows})
-    quarantined = _quarantine(table, bad, critical, settings, file)
-    good = np.setdiff1d(np.arange(table.num_rows), bad)
-    accepted = table.select([*ANNOTATIONS.names, "position"]).take(pa.array(good, pa.int64()))
-    return Checked(_with_label_sets(accepted), quarantined, _warnings(findings, frame, set(bad)))
+
+    def __init__(self, settings: DataSettings, *, file: str, labels_required: bool = True) -> None:
+        self._settings = settings
+        self._file = file
+        self._labels_required = labels_required
+        self._now = present_moment(settings)
+        self._validation = Validation(annotations_suite(settings.max_text_characters))
+        self._odd: dict[str, _Odd] = {}
+        outsiders = settings.taxonomy is not None and settings.unknown_labels == "quarantine"
+        self._taxonomy = load_taxonomy(str(settings.taxonomy)) if outsiders else None
+
+    def check(self, table: pa.Table) -> Checked:
+        """Divide rows into accepted and quarantined ones.
+
+        Args:
+            table: rows of the schema RAW.
+        """
+        outside = None
+        if self._taxonomy is not None:
+            outside = dict(self._taxonomy.rows_with_unknown(table["labels"]))
+        frame = annotation_helpers(table, self._labels_required, self._now, outside)
+        findings = self._validation.check(frame, _rows_named(table["position"]))
+        critical = [finding for finding in findings if finding.rule.severity == "critical"]
+        bad = sorted({row for finding in critical for row in finding.rows})
+        good = np.ones(table.num_rows, dtype=bool)
+        good[bad] = False
+        self._note(findings, table["position"].to_numpy(), good)
+        accepted = table if good.all() else table.filter(pa.array(good))
+        return Checked(
+            _with_label_sets(accepted.select([*ANNOTATIONS.names, "position", "raw"])),
+            self._quarantine(table, bad, critical, outside or {}),
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the rows so far, but no reason to set them aside, as sentences."""
+        rules = (rule.name for rule in self._validation.suite.rules)
+        odd = [(name, self._odd[name]) for name in rules if name in self._odd]
+        return tuple(warning(name, one.count, one.positions) for name, one in odd)
+
+    def write_pages(self, folder: Path) -> None:
+        """Write Great Expectations' pages; one for each part."""
+        self._validation.write_pages(folder)
+
+    def _quarantine(
+        self,
+        table: pa.Table,
+        bad: list[int],
+        critical: list[Finding],
+        outside: Mapping[int, Sequence[str]],
+    ) -> pa.Table:
+        reasons: dict[int, list[str]] = {row: [] for row in bad}
+        rows = dict(zip(bad, table.take(pa.array(bad, pa.int64())).to_pylist(), strict=True))
+        for finding in critical:
+            for number in finding.rows:
+                row = {**rows[number], OUTSIDE: outside.get(number, ())}
+                reasons[number] += reason(finding.rule.name, row, self._settings)
+        quarantined = [
+            {**{name: rows[number][name] for name in ("position", "id", "raw")},
+             "file": self._file, "reasons": reasons[number]}
+            for number in bad
+        ]  # fmt: skip
+        return pa.Table.from_pylist(quarantined, schema=QUARANTINE)
+
+    def _note(
+        self, findings: list[Finding], positions: NDArray[np.int64], good: NDArray[np.bool_]
+    ) -> None:
+        for finding in findings:
+            rows = np.array(finding.rows)
+            rows = rows[good[rows]]
+            if finding.rule.severity == "warning" and len(rows):
+                odd = self._odd.setdefault(finding.rule.name, _Odd())
+                odd.count += len(rows)
+                odd.positions += positions[rows[: _SHOWN_ROWS - len(odd.positions)]].tolist()
 
 
 def check_splits(
@@ -135,36 +198,21 @@ def check_predictions(
     return HandOver(outcome.name, (*outcome.errors, sentence), outcome.warnings)
 
 
-def _quarantine(
-    table: pa.Table, bad: list[int], critical: list[Finding], settings: DataSettings, file: str
-) -> pa.Table:
-    reasons: dict[int, list[str]] = {row: [] for row in bad}
-    rows = dict(zip(bad, table.take(pa.array(bad, pa.int64())).to_pylist(), strict=True))
-    for finding in critical:
-        for number in finding.rows:
-            reasons[number] += reason(finding.rule.name, rows[number], settings)
-    quarantined = [
-        {**{name: rows[number][name] for name in ("position", "id", "raw")},
-         "file": file, "reasons": reasons[number]}
-        for number in bad
-    ]  # fmt: skip
-    return pa.Table.from_pylist(quarantined, schema=QUARANTINE)
+def present_moment(settings: DataSettings) -> dt.datetime:
+    """What a run takes for now; without a time zone it is taken for UTC."""
+    moment = settings.as_of or dt.datetime.now(dt.UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _with_label_sets(table: pa.Table) -> pa.Table:
     place = table.schema.get_field_index("labels")
-    sets = [label_set(labels) for labels in table["labels"].to_pylist()]
-    return table.set_column(place, table.schema.field(place), pa.array(sets, pa.list_(pa.string())))
+    return table.set_column(place, table.schema.field(place), label_sets(table["labels"]))
 
 
-def _warnings(findings: list[Finding], frame: pd.DataFrame, bad: set[int]) -> tuple[str, ...]:
-    sentences = []
-    for finding in findings:
-        rows = [row for row in finding.rows if row not in bad]
-        if finding.rule.severity == "warning" and rows:
-            positions = frame["position"].iloc[rows[:_SHOWN_ROWS]].tolist()
-            sentences.append(warning(finding.rule.name, len(rows), positions))
-    return tuple(sentences)
+def _rows_named(positions: pa.ChunkedArray) -> str:
+    if len(positions) == 0:
+        return "no rows"
+    return f"rows {positions[0].as_py():,} to {positions[-1].as_py():,}"
 
 
 def _hand_over(name: str, findings: list[Finding], ids: pa.Array | pa.ChunkedArray) -> HandOver:

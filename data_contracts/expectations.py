@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import warnings
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_contracts.suites import ROW_NUMBER, Rule, Suite
+from data_contracts.suites import Rule, Suite
 
 logger = logging.getLogger(__name__)
 
@@ -29,36 +30,82 @@ class Finding:
     rows: tuple[int, ...]
 
 
+class Validation:
+    """A suite held against one frame after another, in one ephemeral context.
+
+    Nothing is left behind but the pages that are asked for.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self._context: Any = None
+        self._definition: Any = None
+
+    def check(self, frame: pd.DataFrame, name: str | None = None) -> list[Finding]:
+        """Check helper columns against the suite.
+
+        Args:
+            frame: one numeric column per helper column that the suite names.
+            name: what the pages call these rows.
+
+        Returns:
+            One finding per broken rule, in the suite's order.
+
+        Raises:
+            RuntimeError: Great Expectations could not check a rule; an unchecked rule is no pass.
+        """
+        if frame.empty:
+            return []
+        with warnings.catch_warnings():
+            # Its dependencies' deprecations are neither ours to mend nor the user's to read.
+            warnings.simplefilter("ignore")
+            results = self._run(frame.reset_index(drop=True), name)
+        rules = {rule.name: rule for rule in self.suite.rules}
+        checked = {name: _broken_rows(name, result) for name, result in results.items()}
+        if missing := set(rules) - set(checked):
+            raise RuntimeError(
+                f"suite {self.suite.name}: not checked: {', '.join(sorted(missing))}"
+            )
+        return [Finding(rules[name], rows) for name in rules if (rows := checked[name])]
+
+    def write_pages(self, folder: Path) -> None:
+        """Write Data Docs: one page for each frame that was checked."""
+        if self._context is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _write_data_docs(self._context, folder)
+
+    def _run(self, frame: pd.DataFrame, name: str | None) -> dict[str, Any]:
+        """Results by rule name."""
+        from great_expectations.core.run_identifier import RunIdentifier
+
+        if self._definition is None:
+            self._context, self._definition = _prepared(self.suite)
+        outcome = self._definition.run(
+            batch_parameters={"dataframe": frame},
+            # Without named columns the rows come as their numbers, at once and not one by one.
+            result_format={"result_format": "COMPLETE", "partial_unexpected_count": 0},
+            run_id=RunIdentifier(run_name=name, run_time=dt.datetime.now(dt.UTC)),
+        )
+        return {entry.expectation_config.meta["rule"]: entry for entry in outcome.results}
+
+
 def validate(frame: pd.DataFrame, suite: Suite, data_docs: Path | None = None) -> list[Finding]:
-    """Check helper columns against a suite, in an ephemeral context that leaves nothing behind.
+    """Check one frame against a suite; see :class:`Validation`.
 
     Args:
         frame: one numeric column per helper column that the suite names.
         suite: the rules.
         data_docs: folder for the human pages; None writes none.
-
-    Returns:
-        One finding per broken rule, in the suite's order.
-
-    Raises:
-        RuntimeError: Great Expectations could not check a rule; an unchecked rule is no pass.
     """
-    if frame.empty:
-        return []
-    numbered = frame.assign(**{ROW_NUMBER: range(len(frame))})
-    with warnings.catch_warnings():
-        # Its dependencies' deprecations are neither ours to mend nor the user's to read.
-        warnings.simplefilter("ignore")
-        results = _run(numbered, suite, data_docs)
-    rules = {rule.name: rule for rule in suite.rules}
-    checked = {name: _broken_rows(name, result) for name, result in results.items()}
-    if missing := set(rules) - set(checked):
-        raise RuntimeError(f"suite {suite.name}: not checked: {', '.join(sorted(missing))}")
-    return [Finding(rules[name], rows) for name in rules if (rows := checked[name])]
+    validation = Validation(suite)
+    findings = validation.check(frame)
+    if data_docs is not None:
+        validation.write_pages(data_docs)
+    return findings
 
 
-def _run(frame: pd.DataFrame, suite: Suite, data_docs: Path | None) -> dict[str, Any]:
-    """Results by rule name."""
+def _prepared(suite: Suite) -> tuple[Any, Any]:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -73,17 +120,7 @@ def _run(frame: pd.DataFrame, suite: Suite, data_docs: Path | None) -> dict[str,
     definition = context.validation_definitions.add(
         gx.ValidationDefinition(name=suite.name, data=batch, suite=expectations)
     )
-    outcome = definition.run(
-        batch_parameters={"dataframe": frame},
-        result_format={
-            "result_format": "COMPLETE",
-            "unexpected_index_column_names": [ROW_NUMBER],
-            "partial_unexpected_count": 0,
-        },
-    )
-    if data_docs is not None:
-        _write_data_docs(context, data_docs)
-    return {entry.expectation_config.meta["rule"]: entry for entry in outcome.results}
+    return context, definition
 
 
 def _project_config() -> Any:
@@ -134,4 +171,4 @@ def _broken_rows(name: str, entry: Any) -> tuple[int, ...]:
         raise RuntimeError(f"rule {name} could not be checked: {entry.exception_info}")
     if entry.success:
         return ()
-    return tuple(sorted(int(row[ROW_NUMBER]) for row in result["unexpected_index_list"]))
+    return tuple(sorted(int(row) for row in result["unexpected_index_list"]))

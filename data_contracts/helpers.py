@@ -17,8 +17,22 @@ _VISIBLE = r"[^\s\p{C}\p{Z}]"
 _CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"
 
 
-def annotation_helpers(table: pa.Table, labels_required: bool, now: dt.datetime) -> pd.DataFrame:
-    """One row per row of RAW; null where the reader has already found the field unreadable."""
+def annotation_helpers(
+    table: pa.Table,
+    labels_required: bool,
+    now: dt.datetime,
+    outside: Mapping[int, Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """One row per row of RAW; null where the reader has already found the field unreadable.
+
+    Args:
+        table: rows of RAW.
+        labels_required: False for texts that are to be labelled.
+        now: the present moment.
+        outside: by row, the labels that the taxonomy does not name; None: not to be judged.
+    """
+    n_outside = np.full(table.num_rows, np.nan if outside is None else 0.0)
+    n_outside[list(outside or ())] = [len(names) for names in (outside or {}).values()]
     flagged = _flagged_fields(table["problems"])
     frame = pd.DataFrame(
         {
@@ -31,6 +45,7 @@ def annotation_helpers(table: pa.Table, labels_required: bool, now: dt.datetime)
             "text_length": _numbers(pc.utf8_length(table["text"])),
             "labels_missing": _numbers(pc.is_null(table["labels"])) * labels_required,
             "days_ahead": _days_ahead(table["annotated_at"], now),
+            "n_labels_outside": n_outside,
             **_label_counts(table["labels"]),
         }
     )
@@ -87,7 +102,7 @@ _JUDGED_BY: Mapping[str, tuple[str, ...]] = {
     "text": ("text_visible", "text_length"),
     "labels": (
         "labels_missing", "n_labels", "n_blank_labels", "label_length", "n_control_labels",
-        "n_duplicate_labels",
+        "n_duplicate_labels", "n_labels_outside",
     ),
     "annotated_at": ("days_ahead",),
 }  # fmt: skip
@@ -105,20 +120,21 @@ def _flagged_fields(problems: pa.ChunkedArray) -> dict[str, NDArray[np.bool_]]:
 
 
 def _label_counts(labels: pa.ChunkedArray) -> dict[str, NDArray[np.float64]]:
-    n_rows = len(labels)
-    flat, parents = _flat(labels), _parents(labels)
-    lengths = pd.Series(_numbers(pc.utf8_length(flat)))
-    longest = lengths.groupby(parents).max().reindex(range(n_rows), fill_value=0)
-    pairs = pd.DataFrame({"row": parents, "label": flat.to_pandas().astype(object)})
-    repeated = pairs.duplicated().to_numpy()
+    """What there is to know of each row's labels, asked once of every distinct name."""
+    n_rows, parents = len(labels), _parents(labels)
+    coded = _flat(labels).dictionary_encode()
+    codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    names = coded.dictionary
     missing = _numbers(pc.is_null(labels)) > 0
     n_labels = np.bincount(parents, minlength=n_rows).astype(np.float64)
+    cells = np.sort(parents * max(len(names), 1) + codes)
+    repeated = cells[1:][cells[1:] == cells[:-1]] // max(len(names), 1)
     return {
         "n_labels": np.where(missing, np.nan, n_labels),
-        "n_blank_labels": _sum_by(parents, 1.0 - _matches(flat, _VISIBLE), n_rows),
-        "n_control_labels": _sum_by(parents, _matches(flat, _CONTROL), n_rows),
-        "n_duplicate_labels": _sum_by(parents, repeated, n_rows),
-        "label_length": longest.to_numpy(dtype=np.float64),
+        "n_blank_labels": _sum_by(parents, 1.0 - _matches(names, _VISIBLE)[codes], n_rows),
+        "n_control_labels": _sum_by(parents, _matches(names, _CONTROL)[codes], n_rows),
+        "n_duplicate_labels": np.bincount(repeated, minlength=n_rows).astype(np.float64),
+        "label_length": _largest_by(parents, _numbers(pc.utf8_length(names))[codes], n_rows),
     }
 
 
@@ -143,7 +159,18 @@ def _sum_by(
     return sums.astype(np.float64)
 
 
-def _matches(column: pa.ChunkedArray, pattern: str) -> NDArray[np.float64]:
+def _largest_by(
+    parents: NDArray[np.int64], values: NDArray[np.float64], n_rows: int
+) -> NDArray[np.float64]:
+    """The largest value of each row's own, which stand together; 0 where a row has none."""
+    largest = np.zeros(n_rows)
+    starts = np.flatnonzero(np.diff(parents, prepend=-1))
+    if len(starts):
+        largest[parents[starts]] = np.maximum.reduceat(values, starts)
+    return largest
+
+
+def _matches(column: pa.ChunkedArray | pa.Array, pattern: str) -> NDArray[np.float64]:
     """1 where the pattern is found, 0 where it is not or where there is nothing."""
     return np.nan_to_num(_numbers(pc.match_substring_regex(column, pattern)))
 

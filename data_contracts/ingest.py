@@ -1,78 +1,74 @@
-"""From an export to accepted annotations, a quarantine and an account that balances."""
+"""From an export of any size to accepted annotations, a quarantine and a balanced account.
+
+The export passes through in parts: reader, contract, Parquet. What is kept of a row meanwhile are
+its position and a hash of its id, 16 bytes; rows that share an id are brought together afterwards
+(:mod:`data_contracts.repeated`).
+"""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from data_contracts.contract import Checked, check_annotations
+from data_contracts.account import Account, Tally
+from data_contracts.contract import AnnotationContract
+from data_contracts.quarantine import complete_quarantine
+from data_contracts.repeated import CONFLICTS, Outcome, find_repeated, merge_repeated
 from data_contracts.sentences import reason_kind
-from longtail.annotations.merge import Merged, merge_annotations
+from longtail.annotations.contents import read_contents
+from longtail.annotations.merge import merge_annotations
 from longtail.annotations.readers import read_annotations
-from longtail.annotations.schema import QUARANTINE
+from longtail.annotations.row_numbers import RowNumbers
+from longtail.annotations.schema import ANNOTATIONS, QUARANTINE, SKIPPED
 from longtail.annotations.sources import file_name
 from longtail.config import DataSettings
 from longtail.errors import DataError
+from longtail.hashing import stable_hash
+from longtail.row_groups import RowGroupWriter, batches_of
 
 logger = logging.getLogger(__name__)
 
+_NUMBERED = (
+    "The ids look like row numbers, which name other texts in the next export; map a column that "
+    "stays with its text to data.columns.id"
+)
+_STAGING = ".ingest"
+_TAKEN = ("accepted.parquet", "voices.parquet")
+_SET_ASIDE = ("quarantine.parquet", "skipped.parquet")
+_PART_ROWS = 250_000
+_PART_BYTES = 192 << 20
 _SHOWN_REASONS = 5
 _SHOWN_ROWS = 3
-
-
-@dataclass(frozen=True)
-class Account:
-    """Where every row of an export went.
-
-    Attributes:
-        rows_read: rows of the export.
-        accepted: rows that became an annotation of their own.
-        quarantined: rows set aside with their reasons.
-        merged: rows folded into another row of the same id.
-        skipped: rows that the export itself marks as not to be used, such as a cancelled
-            annotation; CSV, JSON Lines and Parquet have none.
-    """
-
-    rows_read: int
-    accepted: int
-    quarantined: int
-    merged: int
-    skipped: int = 0
-
-    @property
-    def share_quarantined(self) -> float:
-        """Quarantined rows among the rows read, in [0, 1]."""
-        return self.quarantined / self.rows_read if self.rows_read else 0.0
-
-    def check(self) -> None:
-        """Raise if a row got lost or was counted twice.
-
-        Raises:
-            ArithmeticError: rows read ≠ accepted + quarantined + merged + skipped.
-        """
-        accounted = self.accepted + self.quarantined + self.merged + self.skipped
-        if self.rows_read != accounted:
-            raise ArithmeticError(f"{self.rows_read} rows read, {accounted} accounted for: {self}")
+_MOST_KINDS = 1_000
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """An export after reading, contract and merge.
+    """An export after reading, contract and merge; the tables are Parquet files.
 
     Attributes:
-        accepted: one row per id, schema ANNOTATIONS.
+        accepted: one row per id, schema ANNOTATIONS, in the order in which ids first stand.
+        voices: schema ANNOTATIONS; of every id with several annotators, one row for each.
         quarantine: schema QUARANTINE, by position.
+        skipped: schema SKIPPED, by position.
         account: where every row went.
         warnings: what is odd but acceptable, as sentences.
     """
 
-    accepted: pa.Table
-    quarantine: pa.Table
+    accepted: Path
+    voices: Path
+    quarantine: Path
+    skipped: Path
     account: Account
     warnings: tuple[str, ...]
 
@@ -81,100 +77,232 @@ class QuarantineError(DataError):
     """Too many rows were set aside.
 
     Attributes:
-        quarantine: the rows with their reasons (QUARANTINE), for the caller to save.
+        quarantine: Parquet file of the rows with their reasons (QUARANTINE).
+        skipped: Parquet file of the rows that the export marks as not to be used (SKIPPED).
         account: where every row went.
     """
 
-    def __init__(self, message: str, quarantine: pa.Table, account: Account) -> None:
+    def __init__(self, message: str, quarantine: Path, skipped: Path, account: Account) -> None:
         super().__init__(message)
         self.quarantine = quarantine
+        self.skipped = skipped
         self.account = account
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is known after the export has been read once."""
+
+    rows: int
+    positions: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    without_content: NDArray[np.int64]
+    skipped: dict[str, int]
+    numbered: bool
 
 
 def ingest(
     path: str | Path,
     settings: DataSettings,
+    directory: Path,
     *,
     data_docs: Path | None = None,
     labels_required: bool = True,
 ) -> Ingested:
     """Read an export, hold it to the contract and merge rows of one id.
 
-    Nothing is written but the Data Docs.
-
     Args:
-        path: local path or fsspec URL of a CSV, JSON Lines or Parquet file.
+        path: local path or fsspec URL of an export.
         settings: how to read, what to allow.
+        directory: existing, for ``accepted.parquet``, ``voices.parquet``, ``quarantine.parquet``
+            and ``skipped.parquet``; files of these names are replaced. Each appears when it is
+            whole.
         data_docs: folder for Great Expectations' pages; None writes none.
         labels_required: False for texts that are to be labelled; labels are then null.
 
     Raises:
-        QuarantineError: more rows than ``max_quarantined`` allows are bad, or all of them are.
-        DataError: the file cannot be read at all.
+        QuarantineError: more rows than ``max_quarantined`` allows are bad, or none is left; only
+            the quarantine and the skipped rows are written.
+        DataError: the file cannot be read at all; nothing is written.
     """
+    staging = directory / _STAGING
+    shutil.rmtree(staging, ignore_errors=True)  # what a run that was killed has left
+    for name in (*_TAKEN, *_SET_ASIDE):
+        (directory / name).unlink(missing_ok=True)
+    staging.mkdir()
+    try:
+        return _ingest(path, settings, directory, staging, data_docs, labels_required)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _ingest(
+    path: str | Path,
+    settings: DataSettings,
+    directory: Path,
+    staging: Path,
+    data_docs: Path | None,
+    labels_required: bool,
+) -> Ingested:
     file = file_name(path)
-    raw = pa.concat_tables(list(read_annotations(path, settings, labels_required=labels_required)))
-    checked = check_annotations(
-        raw, settings, file=file, labels_required=labels_required, data_docs=data_docs
+    contract = AnnotationContract(settings, file=file, labels_required=labels_required)
+    parts = _parts(read_annotations(path, settings, labels_required=labels_required))
+    read = _read_once(parts, contract, staging, file)
+    if data_docs is not None:
+        contract.write_pages(data_docs)
+    outcome = _merge(read, settings, staging)
+    quarantine = staging / "quarantine.parquet"
+    without = np.sort(np.concatenate([read.without_content, outcome.conflicts["position"]]))
+    if len(without):
+        contents = read_contents(path, settings, without, labels_required=labels_required)
+        complete_quarantine(quarantine, file, outcome.conflicts, contents)
+    n_quarantined = read.rows - len(read.positions) - sum(read.skipped.values())
+    account = Account(
+        rows_read=read.rows,
+        accepted=outcome.accepted,
+        quarantined=n_quarantined + outcome.conflicts.num_rows,
+        merged=outcome.merged,
+        skipped=sum(read.skipped.values()),
+        skipped_reasons=read.skipped,
     )
-    merged = merge_annotations(checked.accepted, settings.several_annotators)
-    quarantine = _quarantine(raw, checked, merged, file)
-    account = Account(raw.num_rows, merged.table.num_rows, quarantine.num_rows, merged.n_merged)
     account.check()
-    _limit(path, quarantine, account, settings)
-    for sentence in checked.warnings:
+    set_aside = [_publish(staging / name, directory) for name in _SET_ASIDE]
+    _limit(path, settings, account, *set_aside)
+    warnings = (*contract.warnings, *([_NUMBERED] if read.numbered and labels_required else []))
+    for sentence in warnings:
         logger.warning("%s: %s", file, sentence)
-    return Ingested(merged.table, quarantine, account, checked.warnings)
+    accepted, voices = (_publish(staging / name, directory) for name in _TAKEN)
+    return Ingested(
+        accepted=accepted,
+        voices=voices,
+        quarantine=set_aside[0],
+        skipped=set_aside[1],
+        account=account,
+        warnings=warnings,
+    )
 
 
-def _quarantine(raw: pa.Table, checked: Checked, merged: Merged, file: str) -> pa.Table:
-    """The contract's quarantine and the merge's conflicts as one table, by position."""
-    if not merged.quarantined:
-        return checked.quarantined
-    reasons = {checked.accepted["position"][row].as_py(): why for row, why in merged.quarantined}
-    chosen = raw.filter(pc.is_in(raw["position"], pa.array(list(reasons), pa.int64())))
-    rows = [
-        {"file": file, "reasons": reasons[row["position"]], **row}
-        for row in chosen.select(["position", "id", "raw"]).to_pylist()
-    ]
-    conflicts = pa.Table.from_pylist(rows, schema=QUARANTINE)
-    return pa.concat_tables([checked.quarantined, conflicts]).sort_by("position")
+def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of a quarter of a million rows, or some hundred megabytes."""
+    part: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        part.append(table)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= _PART_ROWS or size >= _PART_BYTES:
+            yield pa.concat_tables(part)
+            part, rows, size = [], 0, 0
+    if part:
+        yield pa.concat_tables(part)
+
+
+def _read_once(
+    parts: Iterator[pa.Table], contract: AnnotationContract, staging: Path, file: str
+) -> _Read:
+    positions, hashes, without = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], []
+    skipped, n_rows, numbers = Tally(), 0, RowNumbers()
+    with (
+        RowGroupWriter(staging / "accepted.parquet", ANNOTATIONS) as good,
+        RowGroupWriter(staging / "quarantine.parquet", QUARANTINE) as bad,
+        RowGroupWriter(staging / "skipped.parquet", SKIPPED) as unused,
+    ):
+        for part in parts:
+            n_rows += part.num_rows
+            numbers.add(name.as_py() for name in part["id"])
+            unused.write(_skipped(part, file, skipped))
+            checked = contract.check(part.filter(pc.is_null(part["skipped"])))
+            good.write(checked.accepted)
+            positions.append(checked.accepted["position"].to_numpy())
+            hashes.append(stable_hash(checked.accepted["id"]))
+            bad.write(checked.quarantined)
+            unknown = checked.quarantined.filter(pc.is_null(checked.quarantined["raw"]))
+            without.append(unknown["position"].to_numpy())
+            logger.info("%s: %d rows read, %d of them accepted", file, n_rows, good.rows)
+    return _Read(
+        rows=n_rows,
+        positions=np.concatenate(positions),
+        hashes=np.concatenate(hashes),
+        without_content=np.concatenate([np.empty(0, np.int64), *without]),
+        skipped=skipped.most_frequent(),
+        numbered=numbers.likely,
+    )
+
+
+def _skipped(part: pa.Table, file: str, tally: Tally) -> pa.Table:
+    rows = part.filter(pc.is_valid(part["skipped"]))
+    counts = rows["skipped"].value_counts()
+    tally.add(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
+    columns = [pa.repeat(file, rows.num_rows), rows["position"], rows["id"], rows["skipped"],
+               rows["raw"]]  # fmt: skip
+    return pa.table(columns, schema=SKIPPED)
+
+
+def _merge(read: _Read, settings: DataSettings, staging: Path) -> Outcome:
+    """Leave one row per id in the staged file, and write what several annotators said."""
+    source, voices = staging / "accepted.parquet", staging / "voices.parquet"
+    repeated = find_repeated(read.hashes)
+    if len(repeated.starts) == 0:
+        with RowGroupWriter(voices, ANNOTATIONS):
+            return Outcome(len(read.positions), 0, CONFLICTS.empty_table())
+    merge = partial(
+        merge_annotations, policy=settings.several_annotators, at_least=settings.at_least
+    )
+    target = staging / "merged.parquet"
+    outcome = merge_repeated(source, target, voices, read.positions, repeated, merge)
+    target.replace(source)
+    return outcome
+
+
+def _publish(staged: Path, directory: Path) -> Path:
+    return staged.replace(directory / staged.name)
 
 
 def _limit(
-    path: str | Path, quarantine: pa.Table, account: Account, settings: DataSettings
+    path: str | Path, settings: DataSettings, account: Account, quarantine: Path, skipped: Path
 ) -> None:
     share, limit = account.share_quarantined, settings.max_quarantined
     if share <= limit and account.accepted:
         return
     counted = f"{path}: {account.quarantined} of {account.rows_read} rows ({share:.1%}) are bad"
+    if account.skipped:
+        counted += f" and {account.skipped} marked as not to be used"
     if share > limit:
         verdict = f"more than data.max_quarantined allows ({limit:.1%})"
         advice = "Mend the export, or raise data.max_quarantined in the configuration"
     else:
         verdict = "so that not one is left"
         advice = "Mend the export"
-    reasons = "\n  ".join(_commonest(quarantine))
-    message = f"{counted}, {verdict}; nothing was taken over.\n  {reasons}\n{advice}."
-    raise QuarantineError(message, quarantine, account)
+    reasons = [*_commonest(quarantine), *_commonly_skipped(account)]
+    listed = "".join(f"\n  {reason}" for reason in reasons)
+    message = f"{counted}, {verdict}; nothing was taken over.{listed}\n{advice}."
+    raise QuarantineError(message, quarantine, skipped, account)
 
 
-def _commonest(quarantine: pa.Table) -> list[str]:
+def _commonest(quarantine: Path) -> list[str]:
     """The commonest reasons with their count, an example and the rows where they were found."""
     examples: dict[str, tuple[str, list[int]]] = {}
     counts: Counter[str] = Counter()
-    pairs = zip(quarantine["position"].to_pylist(), quarantine["reasons"].to_pylist(), strict=True)
-    for position, reasons in pairs:
-        for sentence in reasons:
+    for rows in batches_of(quarantine, ["position", "reasons"]):
+        pairs = zip(rows["position"].to_pylist(), rows["reasons"].to_pylist(), strict=True)
+        for position, sentence in ((at, why) for at, reasons in pairs for why in reasons):
             kind = reason_kind(sentence)
+            if kind not in examples and len(examples) >= _MOST_KINDS:
+                continue
             counts[kind] += 1
-            examples.setdefault(kind, (sentence, []))[1].append(position)
+            places = examples.setdefault(kind, (sentence, []))[1]
+            if len(places) <= _SHOWN_ROWS:
+                places.append(position)
     shown = [
         _with_rows(count, *examples[kind]) for kind, count in counts.most_common(_SHOWN_REASONS)
     ]
     if len(counts) > _SHOWN_REASONS:
         shown.append(f"and {len(counts) - _SHOWN_REASONS} other reasons")
     return shown
+
+
+def _commonly_skipped(account: Account) -> list[str]:
+    reasons = list(account.skipped_reasons.items())[:_SHOWN_REASONS]
+    return [f"{count} × not to be used: {reason}" for reason, count in reasons]
 
 
 def _with_rows(count: int, sentence: str, positions: list[int]) -> str:

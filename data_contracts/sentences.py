@@ -11,6 +11,10 @@ from longtail.annotations.fields import shorten
 from longtail.annotations.schema import MAX_ID_CHARACTERS, MAX_LABEL_CHARACTERS
 from longtail.config import DataSettings
 
+OUTSIDE = "labels_outside"
+"""What a row of RAW is given beside its columns: its labels that the taxonomy does not name."""
+
+_SHOWN_LABELS = 6
 _VARIABLE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d[\d.,]*")
 
 
@@ -19,7 +23,7 @@ def reason(rule: str, row: Mapping[str, Any], settings: DataSettings) -> list[st
 
     Args:
         rule: name of a critical rule.
-        row: the row of RAW.
+        row: the row of RAW, with OUTSIDE where that rule was broken.
         settings: whose limits were broken.
     """
     if rule == "readable":
@@ -93,6 +97,17 @@ def _label_control(row: Mapping[str, Any], _settings: DataSettings) -> str:
     return f"labels: {shorten(label)} has a control character; remove it"
 
 
+def _outside_taxonomy(row: Mapping[str, Any], _settings: DataSettings) -> str:
+    names = list(dict.fromkeys(row[OUTSIDE]))
+    shown = ", ".join(shorten(name) for name in names[:_SHOWN_LABELS])
+    more = f" and {len(names) - _SHOWN_LABELS} more" if len(names) > _SHOWN_LABELS else ""
+    which = "is no label or alias" if len(names) == 1 else "are no labels or aliases"
+    return (
+        f"labels: {shown}{more} {which} of the taxonomy; add what is meant to it, as a label or as "
+        "an alias of one, or set data.unknown_labels: add"
+    )
+
+
 def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Zl", "Zp")
 
@@ -111,6 +126,7 @@ _REASONS: Mapping[str, Callable[[Mapping[str, Any], DataSettings], str]] = {
     "labels_named": _labels_blank,
     "label_length": _label_length,
     "label_control": _label_control,
+    "labels_in_taxonomy": _outside_taxonomy,
 }
 _WARNINGS: Mapping[str, str] = {
     "labels_once": "A label stands twice in one row and was counted once",

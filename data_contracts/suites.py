@@ -12,9 +12,6 @@ from typing import Literal
 
 from longtail.annotations.schema import MAX_ID_CHARACTERS, MAX_LABEL_CHARACTERS
 
-ROW_NUMBER = "row_number"
-"""Our own unique row number: a business key may be the very thing that stands twice."""
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -61,6 +58,7 @@ def annotations_suite(max_text_characters: int) -> Suite:
             _none("labels_named", "n_blank_labels", "No label is blank."),
             _at_most("label_length", "label_length", MAX_LABEL_CHARACTERS, "Labels are names."),
             _none("label_control", "n_control_labels", "No label has control characters."),
+            _none("labels_in_taxonomy", "n_labels_outside", "The taxonomy names every label."),
             _warn("labels_once", "n_duplicate_labels", 0, 0, "No label stands twice in a row."),
             _warn("labelled", "n_labels", 1, None, "The text has a label."),
             _warn("not_future", "days_ahead", None, 1, "The annotation is not from the future."),

@@ -80,7 +80,7 @@ def _fill(handle: DataSet, source: DataSource, config: CompareConfig) -> None:
         store=handle.directory / "store", started_at="",
     )  # fmt: skip
     accepted = ingest_export(run, str(source.path), source)
-    dataset = update_dataset(run, accepted, merge_duplicates=source.merges_duplicates)
+    dataset = update_dataset(run, accepted, source, merge_duplicates=source.merges_duplicates)
     split = split_dataset(run, dataset, source, config.split, config.groups)
     train_linear(run, split, config.linear)
 

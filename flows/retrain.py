@@ -57,7 +57,9 @@ def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
     if config.data.path is None:
         return current_dataset(run)
     accepted = ingest_export(run, config.data.path, config.data)
-    return update_dataset(run, accepted, merge_duplicates=config.data.merges_duplicates)
+    return update_dataset(
+        run, accepted, config.data, merge_duplicates=config.data.merges_duplicates
+    )
 
 
 def _trained_arms(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import task
@@ -13,50 +14,63 @@ from longtail import storage
 from longtail.config import DataSettings
 from longtail.dataset import DatasetStore, DatasetVersion
 from longtail.errors import ConfigError
+from longtail.row_groups import batches_of
 from tasks.artifacts import publish_table
 from tasks.handles import DatasetHandle, RunHandle
 
 logger = logging.getLogger(__name__)
+
+_ACCOUNT = "account.json"
+_COUNTS = ("added", "changed", "unchanged", "merged", "outdated", "deleted")
 
 
 @task(name="ingest")
 def ingest_export(run: RunHandle, path: str, settings: DataSettings) -> Path:
     """Hold an export to the contract; returns the accepted annotations' Parquet file."""
     try:
-        ingested = ingest(path, settings, data_docs=run.directory / "data_docs")
+        ingested = ingest(path, settings, run.directory, data_docs=run.directory / "data_docs")
     except QuarantineError as error:
-        storage.write_parquet(run.directory / "quarantine.parquet", error.quarantine)
-        storage.write_json(run.directory / "account.json", dataclasses.asdict(error.account))
+        storage.write_json(
+            run.directory / _ACCOUNT, {"file": path, **dataclasses.asdict(error.account)}
+        )
         raise
     account = dataclasses.asdict(ingested.account)
-    accepted = run.directory / "accepted.parquet"
-    storage.write_parquet(accepted, ingested.accepted)
-    storage.write_parquet(run.directory / "quarantine.parquet", ingested.quarantine)
     storage.write_json(
-        run.directory / "account.json", {"file": path, **account, "warnings": ingested.warnings}
+        run.directory / _ACCOUNT, {"file": path, **account, "warnings": ingested.warnings}
     )
-    publish_table("data-account", [account], "Where every row of the export went")
+    counts = {name: count for name, count in account.items() if name != "skipped_reasons"}
+    publish_table("data-account", [counts], "Where every row of the export went")
     logger.info(
         "%s: %d rows read = %d accepted + %d quarantined + %d merged + %d skipped",
         path,
         *(account[key] for key in ("rows_read", "accepted", "quarantined", "merged", "skipped")),
     )
-    return accepted
+    for reason, count in ingested.account.skipped_reasons.items():
+        logger.info("%s: %d rows skipped: %s", path, count, reason)
+    return ingested.accepted
 
 
 @task(name="update data set")
-def update_dataset(run: RunHandle, accepted: Path, *, merge_duplicates: bool) -> DatasetHandle:
+def update_dataset(
+    run: RunHandle, accepted: Path, settings: DataSettings, *, merge_duplicates: bool
+) -> DatasetHandle:
     """Upsert accepted annotations by id into the data set."""
+    voices = accepted.with_name("voices.parquet")
     upserted = DatasetStore(run.model_store / "dataset").upsert(
-        storage.read_parquet(accepted), merge_duplicates=merge_duplicates
+        accepted,
+        merge_duplicates=merge_duplicates,
+        voices=voices,
+        policy=settings.several_annotators,
+        at_least=settings.at_least,
+        export=settings.export,
+        withheld=_set_aside(run) if settings.export == "full" else (),
+        max_deleted=settings.max_deleted,
     )
-    counts = {
-        field: getattr(upserted, field)
-        for field in ("added", "changed", "unchanged", "merged", "outdated")
-    }
-    account = storage.read_json(run.directory / "account.json")
-    storage.write_json(run.directory / "account.json", {**account, "dataset": counts})
-    accepted.unlink()  # its rows are in the data set now
+    counts = {name: getattr(upserted, name) for name in _COUNTS}
+    account = storage.read_json(run.directory / _ACCOUNT)
+    storage.write_json(run.directory / _ACCOUNT, {**account, "dataset": counts})
+    for path in (accepted, voices):
+        path.unlink()  # its rows are in the data set now
     logger.info("Data set %s version %d: %s", run.name, upserted.version.version, counts)
     return _handle(upserted.version)
 
@@ -74,6 +88,13 @@ def current_dataset(run: RunHandle) -> DatasetHandle:
             f"{run.model_store}: no data set of the name {run.name!r}; bring one with --data FILE"
         )
     return _handle(version)
+
+
+def _set_aside(run: RunHandle) -> Iterator[str]:
+    """Ids that the export has, though not as annotations that could be taken over."""
+    for name in ("quarantine.parquet", "skipped.parquet"):
+        for rows in batches_of(run.directory / name, ["id"]):
+            yield from rows["id"].drop_null().to_pylist()
 
 
 def _handle(version: DatasetVersion) -> DatasetHandle:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from prefect import task
 
 from data_contracts.contract import check_predictions
-from data_contracts.ingest import ingest
+from data_contracts.ingest import QuarantineError, ingest
 from longtail import storage
 from longtail.bundle import BundleInfo, read_info
 from longtail.config import DataSettings, PublishSettings, Settings
@@ -58,24 +59,41 @@ def predict_file(
         raise StoreError(
             f"{store}: no champion of the name {name!r} to predict with; train one first"
         )
-    ingested = ingest(path, reading, labels_required=False)
+    ids, texts, set_aside, quarantined = _read(path, reading, out)
     bundle = promotions.registry.download(
         version, store / name / "bundles" / f"version-{version.number}"
     )
     info = read_info(bundle)
-    ids = tuple(ingested.accepted["id"].to_pylist())
-    scores = score_bundle(bundle, ingested.accepted["text"].to_pylist())
+    scores = score_bundle(bundle, texts)
     check_predictions(Predictions(ids, info.labels, scores), ids).require()
     write(out, ids, scores, decide(scores, np.array(info.thresholds)), info)
-    set_aside = _write_quarantine(out, ingested.quarantine)
     logger.info("%d texts labelled by version %d → %s", len(ids), version.number, out)
     return PredictionHandle(
         path=out,
         quarantine=set_aside,
         texts=len(ids),
-        quarantined=ingested.quarantine.num_rows,
+        quarantined=quarantined,
         version=version.number,
     )
+
+
+def _read(
+    path: str, reading: DataSettings, out: Path
+) -> tuple[tuple[str, ...], list[str], Path | None, int]:
+    """Ids and texts; the quarantine beside the output, if a row is in it, and its rows."""
+    target = out.with_name(f"{out.stem}.quarantine.parquet")
+    with TemporaryDirectory(prefix="longtail-predict-") as folder:
+        try:
+            ingested = ingest(path, reading, Path(folder), labels_required=False)
+        except QuarantineError as error:
+            storage.write_bytes(target, error.quarantine.read_bytes())
+            raise
+        texts = storage.read_parquet(ingested.accepted, ["id", "text"])
+        quarantined = ingested.account.quarantined
+        if quarantined:
+            storage.write_bytes(target, ingested.quarantine.read_bytes())
+    ids = tuple(texts["id"].to_pylist())
+    return ids, texts["text"].to_pylist(), target if quarantined else None, quarantined
 
 
 _Write = Callable[[Path, Sequence[str], NDArray[np.float32], NDArray[np.bool_], BundleInfo], None]
@@ -150,11 +168,3 @@ def _write_csv(
 
 def _named(labels: Sequence[str], row: NDArray[np.float32]) -> dict[str, Any]:
     return {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)}
-
-
-def _write_quarantine(out: Path, quarantine: pa.Table) -> Path | None:
-    if quarantine.num_rows == 0:
-        return None
-    path = out.with_name(f"{out.stem}.quarantine.parquet")
-    storage.write_parquet(path, quarantine)
-    return path

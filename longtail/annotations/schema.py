@@ -51,6 +51,17 @@ QUARANTINE = pa.schema(
 )
 """One row that was set aside, with every reason."""
 
+SKIPPED = pa.schema(
+    [
+        ("file", pa.string()),
+        ("position", pa.int64()),
+        ("id", pa.string()),
+        ("reason", pa.string()),
+        ("raw", pa.string()),
+    ]
+)
+"""One row that the export itself marks as not to be used, with what it says of it."""
+
 
 @dataclass(frozen=True)
 class Record:

@@ -7,8 +7,18 @@ import numpy as np
 from data_contracts.expectations import Finding
 
 
-def validate_plainly(frame, suite, data_docs=None):
-    """As data_contracts.expectations.validate, without Great Expectations."""
+class PlainValidation:
+    """As data_contracts.expectations.Validation, without Great Expectations."""
+
+    def __init__(self, suite):
+        self.suite = suite
+
+    def check(self, frame, name=None):
+        return validate_plainly(frame, self.suite)
+
+
+def validate_plainly(frame, suite):
+    """The rules that do not hold, by row."""
     findings = []
     for rule in suite.rules:
         values = frame[rule.column].to_numpy(dtype=float)

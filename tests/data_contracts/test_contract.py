@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from data_contracts.contract import check_annotations, check_predictions, check_splits
+from data_contracts.contract import AnnotationContract, check_predictions, check_splits
 from data_contracts.expectations import validate
 from data_contracts.sentences import reason_kind
 from data_contracts.suites import Rule, Suite, annotations_suite, predictions_suite, splits_suite
 from longtail.annotations.schema import RAW
 from longtail.config import DataSettings
-from longtail.errors import DataError
+from longtail.errors import ConfigError, DataError
 from longtail.predictions import Predictions
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+
+
+class Outcome(NamedTuple):
+    accepted: pa.Table
+    quarantined: pa.Table
+    warnings: tuple[str, ...]
 
 
 def raw(*rows):
@@ -27,8 +34,10 @@ def raw(*rows):
     return pa.Table.from_pylist(numbered, schema=RAW)
 
 
-def check(*rows, **options):
-    return check_annotations(raw(*rows), DataSettings(), file="x.csv", now=NOW, **options)
+def check(*rows, settings=None, **options):
+    contract = AnnotationContract(settings or DataSettings(as_of=NOW), file="x.csv", **options)
+    checked = contract.check(raw(*rows))
+    return Outcome(checked.accepted, checked.quarantined, contract.warnings)
 
 
 def test_a_field_the_reader_could_not_read_is_not_reported_as_missing():
@@ -59,14 +68,62 @@ def test_warnings_do_not_quarantine():
     )
 
 
+def test_parts_are_judged_as_one(tmp_path):
+    contract = AnnotationContract(DataSettings(as_of=NOW.replace(tzinfo=None)), file="x.csv")
+    parts = [raw({"labels": []}, {"text": ""}), raw(), raw(*[{"labels": []}] * 9)]
+    found = [contract.check(part) for part in parts]
+    contract.write_pages(tmp_path)
+    assert [one.accepted.num_rows for one in found] == [1, 0, 9]
+    assert [one.quarantined.num_rows for one in found] == [1, 0, 0]
+    assert contract.warnings == ("A text has no labels: 10 rows (1, 1, 2, 3, 4, …)",)
+    pages = [page for page in tmp_path.rglob("*.html") if "validations" in page.parts]
+    assert len(pages) == 2
+
+
+def test_labels_are_stored_as_sets():
+    labels = [["b", "a", "b"], [], ["a"], ["é", "z"]]
+    checked = check(*({"labels": one} for one in labels))
+    assert checked.accepted["labels"].to_pylist() == [["a", "b"], [], ["a"], ["z", "é"]]
+
+
+def test_labels_that_the_taxonomy_does_not_name(tmp_path):
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text("labels:\n  x: {aliases: [old]}\n")
+    strict = DataSettings(as_of=NOW, taxonomy=str(path), unknown_labels="quarantine")
+    rows = [
+        {},
+        {"labels": ["old"]},
+        {"labels": ["x", "new"]},
+        {"labels": [f"n{n}" for n in range(8)]},
+    ]
+    checked = check(*rows, settings=strict)
+    assert checked.accepted["position"].to_pylist() == [1, 2]
+    one, many = (reasons for (reasons,) in checked.quarantined["reasons"].to_pylist())
+    assert one == (
+        "labels: 'new' is no label or alias of the taxonomy; add what is meant to it, as a label "
+        "or as an alias of one, or set data.unknown_labels: add"
+    )
+    assert "'n5' and 2 more are no labels" in many
+    lenient = DataSettings(as_of=NOW, taxonomy=str(path))
+    assert check(*rows, settings=lenient).accepted.num_rows == 4
+
+
+def test_a_taxonomy_that_is_not_there():
+    settings = DataSettings(taxonomy="absent.yaml", unknown_labels="quarantine")
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        AnnotationContract(settings, file="x.csv")
+
+
 def test_no_rows_at_all():
-    checked = check_annotations(RAW.empty_table(), DataSettings(), file="x.csv")
+    checked = check()
     assert (checked.accepted.num_rows, checked.quarantined.num_rows) == (0, 0)
 
 
 def test_data_docs_are_written_without_any_text(tmp_path):
     secret = "a-very-private-text"
-    check({"text": secret, "labels": [""]}, {"id": secret, "text": None}, data_docs=tmp_path / "d")
+    contract = AnnotationContract(DataSettings(), file="x.csv")
+    contract.check(raw({"text": secret, "labels": [""]}, {"id": secret, "text": None}))
+    contract.write_pages(tmp_path / "d")
     pages = list((tmp_path / "d").rglob("*.html"))
     assert any(page.name == "index.html" for page in pages)
     assert any("No label is blank" in page.read_text() for page in pages)

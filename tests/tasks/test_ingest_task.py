@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -55,7 +56,7 @@ GOOD = [row(f"t{n}", f"Ticket number {n}", "a" if n % 2 else "b") for n in range
 
 def test_accepted_rows_become_the_first_version(run, export, shown):
     accepted = ingest_export.fn(run, export(*GOOD, row("bad", "", "a")), DataSettings())
-    dataset = update_dataset.fn(run, accepted, merge_duplicates=True)
+    dataset = update_dataset.fn(run, accepted, DataSettings(), merge_duplicates=True)
 
     assert (dataset.version, dataset.n_texts, dataset.n_labels) == (1, 30, 2)
     account = storage.read_json(run.directory / "account.json")
@@ -84,7 +85,10 @@ def test_too_many_bad_rows_stop_the_run_and_leave_what_they_were(run, export):
 def test_the_same_export_again_changes_nothing(run, export):
     handles = [
         update_dataset.fn(
-            run, ingest_export.fn(run, export(*GOOD), DataSettings()), merge_duplicates=True
+            run,
+            ingest_export.fn(run, export(*GOOD), DataSettings()),
+            DataSettings(),
+            merge_duplicates=True,
         )
         for _ in range(2)
     ]
@@ -92,8 +96,56 @@ def test_the_same_export_again_changes_nothing(run, export):
     assert handles[0] == handles[1]
     account = storage.read_json(run.directory / "account.json")
     assert account["dataset"] == {
-        "added": 0, "changed": 0, "unchanged": 30, "merged": 0, "outdated": 0
+        "added": 0, "changed": 0, "unchanged": 30, "merged": 0, "outdated": 0, "deleted": 0
     }  # fmt: skip
+
+
+def test_a_full_export_deletes_what_it_lacks_but_not_what_was_set_aside(run, export):
+    full = DataSettings(export="full", max_deleted=0.5)
+    for rows in (GOOD, [*GOOD[:26], row("t26", "", "a")]):
+        accepted = ingest_export.fn(run, export(*rows), full)
+        dataset = update_dataset.fn(run, accepted, full, merge_duplicates=True)
+
+    assert dataset.n_texts == 27
+    account = storage.read_json(run.directory / "account.json")
+    assert account["dataset"]["deleted"] == 3
+    ids = DatasetStore(run.model_store / "dataset").read()["id"].to_pylist()
+    assert "t26" in ids
+    assert not (run.directory / "voices.parquet").exists()
+
+
+def test_what_annotators_said_is_kept_in_the_data_set(run, export):
+    said = DataSettings(several_annotators="union")
+    rows = [{**GOOD[0], "annotator": "ann"}, {**GOOD[0], "annotator": "bob", "labels": ["a"]}]
+    accepted = ingest_export.fn(run, export(*rows, *GOOD[1:]), said)
+    update_dataset.fn(run, accepted, said, merge_duplicates=True)
+
+    store = DatasetStore(run.model_store / "dataset")
+    assert store.read_voices()["annotator"].to_pylist() == ["ann", "bob"]
+    assert store.read().to_pylist()[0]["labels"] == ["a", "b"]
+    assert storage.read_json(run.directory / "account.json")["merged"] == 1
+
+
+def test_skipped_rows_are_told_with_their_reasons(run, export, caplog):
+    tasks_ = [
+        {"id": n, "data": {"text": f"ticket {n}"}, "annotations": [
+            {"id": n, "was_cancelled": n == 2, "result": [] if n == 2 else [
+                {"type": "choices", "from_name": "c", "to_name": "t",
+                 "value": {"choices": ["a"]}}]}]}
+        for n in range(3)
+    ]  # fmt: skip
+    path = export()
+    Path(path).write_text(json.dumps(tasks_))
+    with caplog.at_level("INFO", logger="tasks.ingest"):
+        ingest_export.fn(run, path, DataSettings(format="label-studio"))
+
+    account = storage.read_json(run.directory / "account.json")
+    assert account["skipped"] == 1
+    assert sum(account["skipped_reasons"].values()) == 1
+    assert "1 rows skipped: cancelled" in caplog.text
+    assert pq.read_table(run.directory / "skipped.parquet")["reason"].to_pylist() == list(
+        account["skipped_reasons"]
+    )
 
 
 def test_without_a_data_set_there_is_nothing_to_retrain_on(run):
