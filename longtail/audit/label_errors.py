@@ -106,11 +106,11 @@ def held_out_decisions(
         inside = made.assignment == fold
         rest, held_out = np.flatnonzero(~inside), np.flatnonzero(inside)
         model = LinearBaseline(settings, seed=seed).fit(
-            [texts[row] for row in rest],
+            [texts[row] for row in rest.tolist()],
             sp.csr_array(y[rest]),
             None if known is None else known[rest],
         )
-        decisions[held_out] = model.decisions([texts[row] for row in held_out])
+        decisions[held_out] = model.decisions([texts[row] for row in held_out.tolist()])
         logger.info(
             "audit: fold %d of %d, %d labels, %.0f s",
             fold + 1, folds, y.shape[1], time.monotonic() - started,

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from longtail.audit.conflicts import excerpt
 from longtail.leaks import TEST, TRAIN, leaking_rows
 from longtail.ledger import SPLITS
 from longtail.near_duplicates import Units
@@ -119,6 +120,7 @@ def _pair(
 ) -> dict[str, Any]:
     labels = table["labels"]
     return {
+        "excerpt": excerpt(str(table["text"][first])),
         "first": near.pairs[at].first,
         "second": near.pairs[at].second,
         "similarity": round(near.pairs[at].similarity, 4),
