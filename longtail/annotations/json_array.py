@@ -34,7 +34,7 @@ class _Window:
         self.place = 0
         self.ended = False
 
-    def more(self, at_least: int = _CHUNK) -> None:
+    def more(self, at_least: int = 0) -> None:
         """Read on, and let go of what is behind."""
         data = self._handle.read(max(at_least, _CHUNK))
         self.ended = not data
@@ -151,6 +151,8 @@ def _item(window: _Window, position: int, file: str) -> Parsed:
 
 
 def _parsed(position: int, value: object, raw: str) -> Parsed:
+    if len(raw) > MAX_RECORD_BYTES:
+        return _too_long(position, raw[:SHOWN_CHARACTERS])
     if not raw.isascii():
         try:
             raw.encode()
@@ -175,6 +177,10 @@ def _passed_over(window: _Window, position: int, scan: _Scan, file: str) -> Pars
         scan.forget(window.place - before)
         window.more()
     window.place = end
+    return _too_long(position, shown)
+
+
+def _too_long(position: int, shown: str) -> Parsed:
     safe = shown.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return Parsed(position, None, safe + "…", too_long("item"))
 

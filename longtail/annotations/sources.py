@@ -101,7 +101,7 @@ def detect_container(path: str | Path, head: bytes, named: str) -> Container:
         if found not in allowed and (allowed == ("csv",) or "csv" not in allowed):
             found = _text_as_named(path, head, named, found, allowed)
     if found not in allowed:
-        advice = "parquet" if found == "parquet" else "auto"
+        advice = "parquet" if found == "parquet" and named in {"csv", "jsonl"} else "auto"
         raise DataError(f"{path}: is {_CALLED[found]}, not {named}; set data.format: {advice}")
     return found
 

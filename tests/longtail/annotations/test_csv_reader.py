@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from longtail.annotations import csv_reader
 from longtail.annotations.csv_reader import csv_records
 from longtail.errors import DataError
 
@@ -102,3 +103,52 @@ def test_a_column_that_stands_twice():
 def test_a_header_that_cannot_be_read(header, said):
     with pytest.raises(DataError, match=said):
         read(header)
+
+
+def test_an_endless_line_is_passed_over(monkeypatch):
+    monkeypatch.setattr(csv_reader, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(csv_reader, "_SKIPPED", 7)
+    records = read(HEADER + b"1,a,[]\n2," + b"x" * 500 + b",[]\n3,c,[]\n4," + b"y" * 500)
+    assert ids(records) == ["1", None, "3", None]
+    assert all("the line is longer than" in records[n].problems[0] for n in (1, 3))
+
+
+def test_an_endless_row_costs_its_first_line(monkeypatch):
+    monkeypatch.setattr(csv_reader, "MAX_RECORD_BYTES", 100)
+    inner = b"text and more\n" * 20
+    records = read(HEADER + b'1,"open\n' + inner + b"2,b,[]\n")
+    assert "the quote opened in line 2 is never closed" in records[0].problems[0]
+    assert len(records) == 22
+    assert ids(records)[-1] == "2"
+
+
+def test_an_endless_line_within_an_open_quote_does_not_hide_it(monkeypatch):
+    monkeypatch.setattr(csv_reader, "MAX_RECORD_BYTES", 100)
+    records = read(HEADER + b'1,"open\n' + b"x" * 500 + b"\n2,b,[]\n")
+    assert ids(records) == [None, None, "2"]
+    assert "never closed" in records[0].problems[0]
+    assert "longer than" in records[1].problems[0]
+
+
+@pytest.mark.parametrize("data", [b"id,text,labels" + b"x" * 200 + b"\n", b'"id\n' + b"x\n" * 90])
+def test_an_endless_header_is_refused(monkeypatch, data):
+    monkeypatch.setattr(csv_reader, "MAX_RECORD_BYTES", 100)
+    with pytest.raises(DataError, match="header"):
+        read(data)
+
+
+def test_quotes_made_to_be_read_again_and_again_take_linear_time(monkeypatch):
+    monkeypatch.setattr(csv_reader, "_FREE_GIVEN_BACK", 0)
+    lines = 0
+    original = csv_reader._Lines.__next__
+
+    def counted(self):
+        nonlocal lines
+        lines += 1
+        return original(self)
+
+    monkeypatch.setattr(csv_reader._Lines, "__next__", counted)
+    n_lines = 2_000
+    records = read(HEADER + b'a","\n' * n_lines)
+    assert len(records) == n_lines
+    assert lines < 20 * n_lines

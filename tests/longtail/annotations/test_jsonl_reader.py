@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from longtail.annotations import objects
 from longtail.annotations.jsonl_reader import jsonl_records
 from longtail.errors import DataError
 
@@ -72,3 +73,21 @@ def test_a_key_that_no_object_has_refuses_the_file():
 
 def test_nothing_but_blank_lines_yields_nothing():
     assert read(b"\n \n") == []
+
+
+def test_an_endless_line_is_passed_over(monkeypatch):
+    monkeypatch.setattr(objects, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(objects, "_SKIPPED_BYTES", 7)
+    long = b'{"id": "' + b"x" * 1000 + b'"}\n'
+    first, broken, last = read(GOOD + long + GOOD)
+    assert "the line is longer than" in broken.problems[0]
+    assert (first.values, [first.position, last.position]) == (last.values, [1, 3])
+    assert read(GOOD + long.strip())[1].problems == broken.problems
+    fits = b'{"id": "' + b"y" * (100 - 11) + b'"}\n'
+    assert len(fits) == 100
+    assert read(GOOD + fits)[1].values is not None
+
+
+def test_objects_that_were_peeked_at_are_read_once(monkeypatch):
+    monkeypatch.setattr(objects, "_PEEK_OBJECTS", 2)
+    assert [record.position for record in read(GOOD * 5)] == [1, 2, 3, 4, 5]
