@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,12 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from longtail.annotations.merge import normalise_text
 from longtail.config import GROUPS, GroupSettings
+from longtail.dataset_index import number_distinct, repeated, same_hashes
+from longtail.hashing import Hashes, wide_hash
 from longtail.labels import LabelGroups, LabelSpace, group_labels, support
+from longtail.normalisation import normalised
+from longtail.row_groups import batches_of
 
 TOP_LABELS = 30
 _EXAMPLES = 20
@@ -36,8 +39,9 @@ def describe(
     Returns:
         JSON-able mapping. A mean over nothing is 0.
     """
-    label_lists = [labels or [] for labels in table["labels"].to_pylist()]
-    y = space.encode(label_lists)
+    y = space.encode(table["labels"])
+    label_sets = _label_set_hashes(table["labels"])
+    texts = _read_texts(table["text"])
     per_label = support(y)
     per_text = np.diff(y.indptr).astype(np.int64)
     of_group = groups or group_labels(per_label, GroupSettings())
@@ -48,15 +52,18 @@ def describe(
         "n_positives": int(per_text.sum()),
         "cardinality": _mean(per_text),
         "density": _mean(per_text) / max(len(space), 1),
-        "n_label_sets": len({tuple(sorted(set(labels))) for labels in label_lists}),
+        "n_label_sets": number_distinct(label_sets)[1],
         "texts_without_labels": int((per_text == 0).sum()),
         "mean_texts_per_label": _mean(per_label),
         "median_texts_per_label": float(np.median(per_label)) if len(per_label) else 0.0,
         "min_texts_per_label": int(per_label.min()) if len(per_label) else 0,
         "max_texts_per_label": int(per_label.max(initial=0)),
         "imbalance": imbalance(y),
-        "text_length": _text_length(table["text"]),
-        "duplicates": duplicates(table),
+        "text_length": {
+            "words": _summary(texts.words),
+            "characters": _summary(texts.characters),
+        },
+        "duplicates": _duplicates(table, texts.normalised, label_sets),
         "support": [[space.names[at], int(per_label[at])] for at in order.tolist()],
         "texts_by_number_of_labels": np.bincount(per_text, minlength=1).tolist(),
         "co_occurrence": {
@@ -148,27 +155,88 @@ def duplicates(table: pa.Table) -> dict[str, Any]:
     Unicode form, case and white space. ``in_agreement`` and ``in_conflict`` count the sets of
     normalised duplicates; ``conflicts`` lists ids of some of those with different labels.
     """
-    texts, ids = table["text"].to_pylist(), table["id"].to_pylist()
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(texts):
-        rows[normalise_text(text)].append(row)
-    repeated = [found for found in rows.values() if len(found) > 1]
-    label_sets = [frozenset(labels or ()) for labels in table["labels"].to_pylist()]
-    conflicts = [found for found in repeated if len({label_sets[row] for row in found}) > 1]
-    listed = sorted(sorted(ids[row] for row in found) for found in conflicts)
+    normalised_texts = _read_texts(table["text"]).normalised
+    return _duplicates(table, normalised_texts, _label_set_hashes(table["labels"]))
+
+
+def _duplicates(table: pa.Table, normalised_texts: Hashes, label_sets: Hashes) -> dict[str, Any]:
+    rows = np.flatnonzero(repeated(normalised_texts))
+    texts, n_texts = number_distinct(normalised_texts[rows])
+    exact, n_exact = number_distinct(wide_hash(_at(table["text"], rows)))
+    # With another label set than the first text of its kind has.
+    first = np.empty(n_texts, dtype=np.int64)
+    first[texts[::-1]] = rows[::-1]
+    differs = ~same_hashes(label_sets[rows], label_sets[first[texts]])
+    in_conflict = np.zeros(n_texts, dtype=bool)
+    in_conflict[texts[differs]] = True
+    n_conflicts = int(in_conflict.sum())
     return {
-        "exact": len(texts) - len(set(texts)),
-        "normalised": len(texts) - len(rows),
-        "in_agreement": len(repeated) - len(conflicts),
-        "in_conflict": len(conflicts),
-        "conflicts": [names[:_EXAMPLES] for names in listed[:_EXAMPLES]],
+        "exact": len(exact) - n_exact,
+        "normalised": len(rows) - n_texts,
+        "in_agreement": n_texts - n_conflicts,
+        "in_conflict": n_conflicts,
+        "conflicts": _examples(_at(table["id"], rows), texts, in_conflict),
     }
 
 
-def _text_length(texts: pa.ChunkedArray) -> dict[str, dict[str, float]]:
-    characters = pc.utf8_length(texts).to_numpy()
-    words = np.array([len(text.split()) for text in texts.to_pylist()], dtype=np.int64)
-    return {"words": _summary(words), "characters": _summary(characters)}
+def _examples(ids: pa.Array, texts: Ints, in_conflict: NDArray[np.bool_]) -> list[list[str]]:
+    """The ids of the first conflicts by their smallest id, sorted."""
+    chosen = in_conflict[texts]
+    ids, texts = ids.filter(pa.array(chosen)), texts[chosen]
+    order = pc.sort_indices(ids).to_numpy()
+    found: dict[int, list[int]] = {}
+    for row in order.tolist():
+        text = int(texts[row])
+        if text in found or len(found) < _EXAMPLES:
+            found.setdefault(text, []).append(row)
+    return [ids.take(pa.array(rows[:_EXAMPLES])).to_pylist() for rows in found.values()]
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is asked of each text: words, characters and the hash of its normalised form."""
+
+    words: Ints
+    characters: Ints
+    normalised: Hashes
+
+
+def _read_texts(column: pa.ChunkedArray) -> _Texts:
+    """Read the texts some megabytes at a time."""
+    words, characters = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    hashes = [np.empty((0, 2), np.uint64)]
+    for batch in batches_of(pa.table({"text": column})):
+        texts = batch["text"]
+        shown = normalised(texts)
+        spaces = pc.count_substring(shown, " ").to_numpy()
+        counts = spaces.astype(np.int64) + (pc.binary_length(shown).to_numpy() > 0)
+        # The normal form of some signs holds a space, so that it has more words than the text.
+        other = np.flatnonzero(~pc.string_is_ascii(texts).to_numpy())
+        found = [len(text.split()) for text in _at(texts, other).to_pylist()]
+        counts[other] = np.array(found, dtype=np.int64)
+        words.append(counts)
+        characters.append(pc.utf8_length(texts).to_numpy().astype(np.int64))
+        hashes.append(wide_hash(shown))
+    return _Texts(np.concatenate(words), np.concatenate(characters), np.concatenate(hashes))
+
+
+def _label_set_hashes(column: pa.ChunkedArray) -> Hashes:
+    """A hash of each text's set of labels, none and null being alike; shape (n, 2).
+
+    The sum of the labels' own hashes, which are random numbers of 128 bits: two different sets
+    share it no more often than they would share one of their own.
+    """
+    space = LabelSpace.of(column)
+    y = space.encode(column)
+    ends = np.zeros((y.nnz + 1, 2), dtype=np.uint64)
+    np.cumsum(wide_hash(space.names)[y.indices], axis=0, out=ends[1:])
+    sums: Hashes = ends[y.indptr[1:]] - ends[y.indptr[:-1]]
+    return sums
+
+
+def _at(column: pa.ChunkedArray, rows: Ints) -> pa.Array:
+    """Some rows of a column of strings."""
+    return column.cast(pa.large_string()).take(pa.array(rows)).combine_chunks()
 
 
 def _summary(values: NDArray[np.integer]) -> dict[str, float]:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from longtail.annotations.merge import normalise_text
 from longtail.labels import LabelGroups, LabelSpace
 from longtail.statistics import co_occurrence, describe, duplicates, imbalance
 
@@ -99,6 +103,46 @@ def test_text_length(found):
     assert found["text_length"]["words"]["max"] == 6
     assert found["text_length"]["words"]["median"] == 3.0
     assert found["text_length"]["characters"]["min"] == len("Door is open")
+
+
+TEXTS = st.text("aB \x1c\t\x85\xa0\u00a8\u1680ßé", max_size=6)
+LABELS = st.none() | st.lists(st.sampled_from("xyz"), max_size=3)
+
+
+@given(st.lists(st.tuples(TEXTS, LABELS), max_size=12))
+def test_texts_are_counted_as_python_would_count_them(found):
+    rows = [(f"{at:02d}", text, labels) for at, (text, labels) in enumerate(found)]
+    result = describe(make(rows), LabelSpace(("x", "y", "z")))
+    words = [len(text.split()) for _, text, _ in rows]
+    kinds = {}
+    for name, text, labels in rows:
+        kinds.setdefault(normalise_text(text), []).append((name, frozenset(labels or ())))
+    repeats = [kind for kind in kinds.values() if len(kind) > 1]
+    conflicts = [[name for name, _ in kind] for kind in repeats if len({s for _, s in kind}) > 1]
+
+    assert result["text_length"]["words"].get("mean", 0) == (np.mean(words) if words else 0)
+    assert result["text_length"]["words"].get("max", 0) == max(words, default=0)
+    assert result["n_label_sets"] == len({frozenset(labels or ()) for _, _, labels in rows})
+    assert result["duplicates"] == {
+        "exact": len(rows) - len({text for _, text, _ in rows}),
+        "normalised": len(rows) - len(kinds),
+        "in_agreement": len(repeats) - len(conflicts),
+        "in_conflict": len(conflicts),
+        "conflicts": sorted(conflicts),
+    }
+
+
+def test_a_large_table_is_described_quickly():
+    n = 100_000
+    ids, texts = np.arange(n).astype(str), [f"some words of the text {at}" for at in range(n)]
+    labels = pa.ListArray.from_arrays(
+        np.arange(0, 2 * n + 1, 2, dtype=np.int32), pa.array(np.arange(2 * n) % 997).cast("string")
+    )
+    table = pa.table({"id": ids, "text": texts, "labels": labels})
+    space = LabelSpace.of(labels)
+    start = time.process_time()
+    assert describe(table, space)["n_labels"] == 997
+    assert time.process_time() - start < 4
 
 
 def test_it_is_json(found):
