@@ -115,7 +115,7 @@ def _metrics(
     looks: int,
 ) -> dict[str, Any]:
     groups = data.groups
-    test_support = np.bincount(test.y.indices, minlength=len(test.labels))
+    test_support = np.bincount(test.positives.indices, minlength=len(test.labels))
     candidate = next(arm for arm in arms if arm.arm == "candidate")
     policy = storage.read_json(candidate.directory / ARM_FILE)["thresholds"]["policy"]
     return {

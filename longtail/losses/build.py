@@ -51,8 +51,17 @@ def build_loss(
     if spec.reweighting == "rebalance" and spec.rebalance_mu is None:
         if y is None:
             raise ValueError("rebalance_mu is None: pass y, the training labels, to take it from")
-        spec = dataclasses.replace(spec, rebalance_mu=mu_from_data(y, counts, n_texts=texts))
+        positives = y if known is None else _where_known(y, known)
+        mu = mu_from_data(positives, counts, n_texts=texts)
+        spec = dataclasses.replace(spec, rebalance_mu=mu)
     return MultiLabelLoss(spec, torch.from_numpy(counts), torch.from_numpy(texts), dtype=dtype)
+
+
+def _where_known(y: sp.csr_array, known: Any) -> sp.csr_array:
+    rows, columns = y.nonzero()
+    kept = np.asarray(known[rows, columns]).reshape(-1).astype(bool)
+    cells = (np.ones(int(kept.sum()), dtype=bool), (rows[kept], columns[kept]))
+    return sp.csr_array(cells, shape=y.shape)
 
 
 def mu_from_data(y: sp.csr_array, support: ArrayLike, *, n_texts: ArrayLike | None = None) -> float:
