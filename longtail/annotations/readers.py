@@ -45,16 +45,30 @@ def read_annotations(
     """
     with open_export(path) as handle:
         empty = True
-        for table in _tables(handle, path, settings, labels_required=labels_required):
+        for table in tables_of(handle, path, settings, labels_required=labels_required):
             empty = False
             yield table
         if empty:
             raise DataError(f"{path}: holds no rows of data; was the export finished?")
 
 
-def _tables(
-    handle: IO[bytes], path: str | Path, settings: DataSettings, *, labels_required: bool
+def tables_of(
+    handle: IO[bytes], path: str | Path, settings: DataSettings, *, labels_required: bool = True
 ) -> Iterator[pa.Table]:
+    """Read an export that is open already; see :func:`read_annotations`.
+
+    Args:
+        handle: the export's bytes, seekable, at the beginning.
+        path: its name, for messages and where the content does not tell the format.
+        settings: as for :func:`read_annotations`.
+        labels_required: as for :func:`read_annotations`.
+
+    Yields:
+        Tables of the schema RAW; none where the export has no rows.
+
+    Raises:
+        DataError: the export cannot be read at all.
+    """
     head = handle.read(HEAD_BYTES)
     handle.seek(0)
     found = detect_container(path, head, settings.format)
