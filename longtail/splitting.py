@@ -21,7 +21,7 @@ from longtail.stratification import Fixed, Ints, State, place_singly, run_label_
 Method = Literal["longtail", "skmultilearn"]
 Sides = NDArray[np.int8]
 FREE = -1
-FEW = 256
+FEW = 64
 """Free units up to this number are added to a divided whole one by one."""
 
 
