@@ -9,6 +9,7 @@ docs/decisions/0012-the-gates-bootstrap.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,17 +76,23 @@ def resample(
     units = len(counts)
     if units == 0:
         raise ValueError("no units to resample: the test set is empty")
-    generator = np.random.Generator(np.random.PCG64(seed))
     columns = counts.astype(np.float64)
-    sums = np.empty((draws, counts.shape[1]))
+    chunks = drawn_weights(units, draws, seed, chunk_cells)
+    return np.concatenate([np.empty((0, counts.shape[1])), *(w @ columns for w in chunks)])
+
+
+def drawn_weights(
+    units: int, draws: int, seed: int, chunk_cells: int = _CHUNK_CELLS
+) -> Iterator[Floats]:
+    """How often each bootstrap draw picks each unit, in chunks of draws, each (some, units)."""
+    generator = np.random.Generator(np.random.PCG64(seed))
     step = max(1, chunk_cells // units)
     for start in range(0, draws, step):
         rows = min(step, draws - start)
         picked = generator.integers(0, units, size=(rows, units), dtype=np.int64)
         picked += units * np.arange(rows)[:, None]
         weights = np.bincount(picked.reshape(-1), minlength=rows * units)
-        sums[start : start + rows] = weights.reshape(rows, units).astype(np.float64) @ columns
-    return sums
+        yield weights.reshape(rows, units).astype(np.float64)
 
 
 def gain_of(

@@ -132,6 +132,26 @@ def resolve_voices(voices: pa.Table, policy: Policy, *, at_least: int = 2) -> pa
     return _decided(rows, codes, current, last, policy, at_least)
 
 
+def current_voices(voices: pa.Table) -> pa.Table:
+    """The voices that are about the text, group and split that count today.
+
+    Args:
+        voices: as in ``resolve_voices``.
+
+    Returns:
+        One row per id and annotator (ANNOTATIONS), each label once, in the order given.
+    """
+    rows = voices.select(ANNOTATIONS.names).cast(ANNOTATIONS)
+    if rows.num_rows == 0:
+        return rows
+    codes = row_codes(rows)
+    own = np.sort(_in_turn(codes, np.arange(rows.num_rows), codes.voice, codes.content))
+    last = _in_turn(codes, own, codes.id, codes.about)
+    is_current = np.zeros(rows.num_rows, dtype=bool)
+    is_current[own] = codes.about[own] == codes.about[last[codes.id[own]]]
+    return _with_column(rows, "labels", codes.label_lists()).filter(pa.array(is_current))
+
+
 def _is_repeated(ids: pa.ChunkedArray) -> Flags:
     """Which rows have an id that stands more than once."""
     counts = ids.value_counts()
