@@ -55,6 +55,40 @@ def quarantine_table(run: RunFiles) -> Table | None:
     return table(caption, columns, rows, names=2, stacked=True)
 
 
+def skipped_table(run: RunFiles) -> Table | None:
+    """What the export itself says of the rows that were not to be used."""
+    counts = _skipped_reasons(run)
+    if not counts:
+        return None
+    total = sum(counts.values())
+    rows: list[list[str | Cell]] = [
+        [Cell(reason, "wide"), integer(count), percent(count / total)]
+        for reason, count in list(counts.items())[:_REASONS_LISTED]
+    ]
+    caption = "Rows that the export marks as not to be used."
+    return table(caption, ["What the export says", "Rows", "Share of them"], rows, stacked=True)
+
+
+def skipped_sentence(run: RunFiles) -> str:
+    """Where the skipped rows are kept; empty where there are none."""
+    counts = _skipped_reasons(run)
+    if not counts:
+        return ""
+    left = len(counts) - _REASONS_LISTED
+    more = f" The {left} rarest reasons are not listed." if left > 0 else ""
+    return (
+        f"{plural(sum(counts.values()), 'row')} skipped, neither good nor bad: the export itself "
+        "marks them as not to be used. They are kept, with what it says of each, in "
+        f"skipped.parquet beside this page.{more}"
+    )
+
+
+def _skipped_reasons(run: RunFiles) -> dict[str, float]:
+    counts = part(run.account, "skipped_reasons")
+    found = {str(reason): number(count) for reason, count in counts.items()}
+    return {reason: count for reason, count in found.items() if count}
+
+
 def _places(examples: list[tuple[str, int]]) -> str:
     by_file: dict[str, list[str]] = {}
     for file, position in examples:

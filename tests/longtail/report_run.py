@@ -206,6 +206,7 @@ def _write_data(directory: Path, names: tuple[str, ...], y: NDArray[np.bool_]) -
             "quarantined": 44,
             "merged": 61,
             "skipped": 2,
+            "skipped_reasons": {"cancelled: the annotator skipped the task": 2},
             "warnings": ["A text has no labels: 2 rows (17, 80)"],
             "dataset": {"added": 600, "changed": 12, "unchanged": 2388, "merged": 0},
         },
