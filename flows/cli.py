@@ -29,6 +29,12 @@ examples:
 What is there already is not trained again: the same command goes on where it was killed.
 """
 
+_AUDIT_EXAMPLES = """\
+examples:
+  longtail audit --data export.json --out audit
+  longtail audit --name tickets
+"""
+
 _EXIT_CODES = """\
 exit codes: 0 promoted (or done), 1 error, 2 bad usage, 3 blocked: the old model stays."""
 
@@ -93,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_compare(commands)
     _add_taxonomy(commands)
+    _add_audit(commands)
     _add_report(commands)
     _add_promote(commands)
     _add_rollback(commands)
@@ -230,6 +237,25 @@ def _add_taxonomy(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         _add_set(action)
 
 
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "audit",
+        "say what is wrong with annotations, and write a list of what to look at",
+        _audit,
+        epilog=_AUDIT_EXAMPLES + "\n" + _EXIT_CODES,
+    )
+    parser.add_argument("--data", metavar="FILE", help="an export; no store is needed")
+    parser.add_argument("--name", help="a stored data set instead")
+    parser.add_argument(
+        "--out", metavar="DIR",
+        help="where the results go (default: ./audit, with --name a new directory in the store)",
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="settings in YAML")
+    _add_store(parser)
+    _add_set(parser)
+
+
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "report", "write report.html of a run once more", _report)
     parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
@@ -347,6 +373,19 @@ def _taxonomy_init(arguments: argparse.Namespace) -> int:
 
     given = {"data.path": arguments.data}
     return run_taxonomy_init(load_config(arguments.config, arguments.set, given), arguments.out)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from flows.config import AuditConfig, load_config
+    from flows.console import run_audit
+
+    given = {
+        "data.path": arguments.data,
+        "name": arguments.name,
+        "store": arguments.store,
+        "out": arguments.out,
+    }
+    return run_audit(load_config(arguments.config, arguments.set, given, AuditConfig))
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ ConfigT = TypeVar("ConfigT", bound=Settings)
 
 STORE_VARIABLE = "LONGTAIL_STORE"
 DEFAULT_STORE = "longtail-store"
+DEFAULT_AUDIT = "audit"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TAKEN = frozenset({"cache", "mlartifacts"})  # the store keeps something else under these names
 _DATED = re.compile(r"[-_. ]*(19|20)\d\d[-_.]?(w\d\d|\d\d([-_.]?\d\d)?)?$")
@@ -145,6 +146,37 @@ class PredictConfig(Settings):
     def store_directory(self) -> Path:
         """Where everything that persists is kept."""
         return store_directory(self.store)
+
+
+class AuditConfig(Settings):
+    """One audit, of an export or of a stored data set."""
+
+    name: ModelName | None = Field(
+        None, description="Name of the stored data set; with an export, what its page is called."
+    )
+    data: DataSource = DataSource()
+    store: str | None = None
+    out: str | None = Field(
+        None,
+        description="Directory of the results; by default ./audit for an export, and a new one in "
+        "the store for a stored data set.",
+    )
+    audit: AuditSettings = AuditSettings()
+
+    @property
+    def model_name(self) -> str:
+        """The name given, else the one that the export's file name gives."""
+        return self.name or name_of(self.data.path or "")
+
+    @property
+    def store_directory(self) -> Path:
+        """Where the stored data sets are."""
+        return store_directory(self.store)
+
+    @property
+    def directory(self) -> str | None:
+        """Where the results go; None for a new directory in the store."""
+        return self.out or (None if self.data.path is None else DEFAULT_AUDIT)
 
 
 def _check_one_loss(loss: LossSettings) -> LossSettings:

@@ -17,7 +17,7 @@ from longtail.config import CONTENDER
 from longtail.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flows.config import CompareConfig, DataSource, PredictConfig, RetrainConfig
+    from flows.config import AuditConfig, CompareConfig, DataSource, PredictConfig, RetrainConfig
 
 _ARM_COLUMNS = (
     ("micro-F1", "micro_f1"),
@@ -73,6 +73,22 @@ def run_compare(config: CompareConfig) -> int:
     page = compare(config)
     said = "Cells of other shards are still to come." if page is None else f"Leaderboard: {page}"
     Console().print(said, markup=False, soft_wrap=True)
+    return EXIT_PROMOTED
+
+
+def run_audit(config: AuditConfig) -> int:
+    """Audit annotations, print what was found and where the list of it is."""
+    _check_first_rows(config.data)
+    from flows.audit import audit
+    from longtail.report.audit_page import summary
+
+    page = audit(config)
+    console = Console()
+    for sentence in summary(storage.read_json(page.with_name("audit.json"))):
+        console.print(f"  • {sentence}", markup=False, highlight=False)
+    console.print(f"Audit: {page}", markup=False, soft_wrap=True)
+    for name, what in (("worklist.json", "To look at"), ("corrections.csv", "To accept")):
+        console.print(f"{what}: {page.with_name(name)}", markup=False, soft_wrap=True)
     return EXIT_PROMOTED
 
 

@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed, State
 from flows.config import RetrainConfig
 from flows.runtime import show_progress
 from longtail.config import CONTENDER, LossSettings
+from tasks.audit import audit_dataset, note_failure
 from tasks.champion import repair_registry, score_champion
 from tasks.gate import judge
 from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
@@ -40,6 +41,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
     repair_registry(run, config.publish)
     dataset = _update_dataset(run, config)
     split = split_dataset(run, dataset, config.data, config.split, config.groups)
+    _audit(run, dataset, config)
     arms = _trained_arms(run, split, dataset, config)
     champion = score_champion(run, split, config.publish)
     verdict = judge(run, split, arms, champion, config.gate)
@@ -60,6 +62,13 @@ def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
     return update_dataset(
         run, accepted, config.data, merge_duplicates=config.data.merges_duplicates
     )
+
+
+def _audit(run: RunHandle, dataset: DatasetHandle, config: RetrainConfig) -> None:
+    """Audit the annotations; what went wrong with it is told in the report, and stops nothing."""
+    state = audit_dataset(run, dataset, config.data, config.audit, return_state=True)
+    if state.is_failed():
+        note_failure(run, f"{state.message}")
 
 
 def _trained_arms(

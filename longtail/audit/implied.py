@@ -16,6 +16,8 @@ from longtail.labels import LabelSpace
 _Z_95 = 1.6448536269514722
 """Of the one-sided 95 % bound."""
 
+_ROWS = 8192
+
 
 @dataclass(frozen=True)
 class Implication:
@@ -157,7 +159,10 @@ def _counts(
     if known is None:
         counts = np.broadcast_to(support[:, None], both.shape).copy()
         return counts, both, support / max(1, y.shape[0])
-    counts = np.asarray(cells.T @ known.astype(np.int64))
+    counts = np.zeros(both.shape, dtype=np.int64)
+    for start in range(0, y.shape[0], _ROWS):
+        rows = slice(start, start + _ROWS)
+        counts += cells[rows].T @ known[rows].astype(np.int64)
     return counts, both, support / np.maximum(known.sum(axis=0), 1)
 
 

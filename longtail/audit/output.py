@@ -10,16 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail import storage
+from longtail.audit import AUDIT, CORRECTIONS, LABELLING, WORK_LIST
 from longtail.audit.audit import Audit
 from longtail.audit.conflicts import excerpt
 from longtail.audit.corrections import corrections_csv
 from longtail.audit.worklist import labelling_config, work_list
 from longtail.labels import LabelSpace
-
-AUDIT = "audit.json"
-WORK_LIST = "worklist.json"
-LABELLING = "worklist.xml"
-CORRECTIONS = "corrections.csv"
 
 
 def write_audit(

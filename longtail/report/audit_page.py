@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from longtail import storage
-from longtail.audit.output import AUDIT
+from longtail.audit import AUDIT, PAGE
 from longtail.errors import StoreError
 from longtail.report import audit_people, audit_tables, reproduce
 from longtail.report.files import number, part
 from longtail.report.page import page
 from longtail.report.words import integer, plural
-
-PAGE = "audit.html"
 
 
 @dataclass(frozen=True)

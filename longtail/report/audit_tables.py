@@ -97,8 +97,8 @@ def implied_sentence(section: dict[str, Any]) -> str:
     if not found:
         return "No label implies another one."
     return (
-        f"{plural(found, 'time')} a label implies another one; "
-        f"{plural(_count(section, 'missing'), 'text')} break that."
+        f"{plural(found, 'pair')} of labels where the one implies the other; "
+        f"{plural(_count(section, 'missing'), 'text')} {_verb(_count(section, 'missing'))} that."
     )
 
 
@@ -198,9 +198,9 @@ def searched_sentences(audit: Mapping[str, Any]) -> list[str]:
         (
             f"{plural(_count(section, 'texts'), 'text')} and "
             f"{plural(_count(section, 'labels'), 'label')} were searched by cross-validation in "
-            f"{integer(number(settings.get('folds')))} folds: every text is judged by a linear model "
-            "that has seen neither it nor a text that belongs with it. A suspicion is no proof: "
-            "where the model is weak, so is the list, and what is listed first is surest."
+            f"{integer(number(settings.get('folds')))} folds: every text is judged by a linear "
+            "model that has seen neither it nor a text that belongs with it. A suspicion is no "
+            "proof: where the model is weak, so is the list, and what is listed first is surest."
         )
     ]
     left = section.get("excluded") or ()
@@ -337,6 +337,10 @@ def settings_table(audit: Mapping[str, Any]) -> Table:
     }
     rows: list[list[str | Cell]] = [[name, Cell(str(value))] for name, value in found.items()]
     return table("Settings of this audit.", ["Setting", "Value"], rows)
+
+
+def _verb(count: float) -> str:
+    return "breaks" if count == 1 else "break"
 
 
 def _names(names: Iterable[Any] | None) -> str:

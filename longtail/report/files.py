@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail import storage
+from longtail.audit import AUDIT, AUDIT_FAILED
 from longtail.errors import StoreError
 
 ARM_ORDER = ("linear", "bce", "candidate", "champion", "best_champion")
@@ -45,6 +46,7 @@ class RunFiles:
     Attributes:
         directory: the run directory.
         date: when the run began, UTC; where no file says, when the verdict was written.
+        audit_failed: why there is no audit, as a sentence; empty where nothing went wrong.
     """
 
     directory: Path
@@ -56,6 +58,8 @@ class RunFiles:
     statistics: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
     quarantine: Quarantine | None = None
+    audit: dict[str, Any] = field(default_factory=dict)
+    audit_failed: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -122,6 +126,8 @@ def load_run(directory: Path) -> RunFiles:
         statistics=_mapping(directory / "statistics.json"),
         quality=_mapping(directory / "splits" / "quality.json"),
         quarantine=_quarantine(directory / "quarantine.parquet"),
+        audit=_mapping(directory / AUDIT),
+        audit_failed=str(_mapping(directory / AUDIT_FAILED).get("reason") or ""),
     )
 
 
