@@ -12,12 +12,13 @@ from data_contracts.contract import check_splits
 from longtail import storage
 from longtail.bridges import bridging_rows
 from longtail.config import DataSettings, GroupSettings, SplitSettings
-from longtail.dataset import DatasetStore, check_trainable, drop_rare_labels
+from longtail.dataset import DatasetStore
 from longtail.labels import LabelSpace, group_labels, support
 from longtail.ledger import LedgerEntries, SplitLedger
 from longtail.near_duplicates import Units, find_units
 from longtail.partition import Partition, partition
 from longtail.statistics import describe
+from longtail.trainable import check_trainable, drop_rare_labels
 from tasks.artifacts import publish_table
 from tasks.data import LEFT_OUT, write_label_space
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from longtail import storage
 from longtail.annotations.schema import ANNOTATIONS
-from longtail.dataset import DatasetStore, check_trainable, drop_rare_labels
+from longtail.dataset import DatasetStore
 from longtail.errors import DataError, StoreError
 
 
@@ -24,8 +26,8 @@ def table(*rows):
     return pa.Table.from_pylist(list(rows), schema=ANNOTATIONS)
 
 
-def upsert(store, *rows, merge=True):
-    done = store.upsert(table(*rows), merge_duplicates=merge)
+def upsert(store, *rows, merge=True, **how):
+    done = store.upsert(table(*rows), merge_duplicates=merge, **how)
     counted = done.added + done.changed + done.unchanged + done.merged + done.outdated
     assert counted == len(rows)
     return done
@@ -178,33 +180,226 @@ def test_thirty_thousand_texts_are_upserted_quickly(store):
     assert time.process_time() - start < 10
 
 
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([text(str(n), []) for n in range(50)], "none of the 50 texts has a label"),
-        ([text(str(n)) for n in range(50)], "the same one label, 'x'"),
-        ([text(str(n), ["x", "y"]) for n in range(29)], "only 29 texts have a label"),
-    ],
-)
-def test_too_little_to_train_on(rows, said):
-    with pytest.raises(DataError, match=said):
-        check_trainable(table(*rows))
+# ── full exports ─────────────────────────────────────────────────────────────────────────────
 
 
-def test_enough_to_train_on():
-    check_trainable(table(*(text(str(n), ["x", "y"][: 1 + n % 2]) for n in range(30))))
+def many(n, **more):
+    return [text(f"{at:03d}", ["x", "y"][: 1 + at % 2], **more) for at in range(n)]
 
 
-def test_rare_labels_are_dropped_with_the_texts_that_had_no_other():
-    rows = [text("1", ["a", "b"]), text("2", ["a"]), text("3", ["c"]), text("4", [])]
-    reduced, dropped, skipped = drop_rare_labels(table(*rows), 2)
-    assert reduced.select(["id", "labels"]).to_pylist() == [
-        {"id": "1", "labels": ["a"]}, {"id": "2", "labels": ["a"]}, {"id": "4", "labels": []},
-    ]  # fmt: skip
-    assert (dropped, skipped) == (("b", "c"), 1)
-    assert reduced.schema == ANNOTATIONS
+def test_a_full_export_deletes_what_it_lacks(store):
+    upsert(store, *many(20))
+    done = upsert(store, *many(20)[1:], text("new"), export="full")
+    assert (done.added, done.unchanged, done.deleted) == (1, 19, 1)
+    assert "000" not in store.read()["id"].to_pylist()
+    assert store.read_deleted().to_pylist() == [{"id": "000", "version": 2}]
+    assert store.read(1).num_rows == 20
+    again = upsert(store, *many(20)[1:], text("new"), export="full")
+    assert (again.version, again.deleted) == (done.version, 0)
 
 
-def test_no_rare_labels_leave_the_table_as_it_is():
-    rows = table(text("1", ["a"]))
-    assert drop_rare_labels(rows, 1) == (rows, (), 0)
+def test_a_delta_deletes_nothing(store):
+    upsert(store, *many(20))
+    assert upsert(store, text("new")).deleted == 0
+    assert store.read().num_rows == 21
+
+
+def test_a_deleted_text_that_comes_back_is_added_again(store):
+    upsert(store, *many(20))
+    upsert(store, *many(20)[1:], export="full")
+    assert upsert(store, text("000")).added == 1
+    assert store.read_deleted().num_rows == 0
+    upsert(store, *many(20)[2:], text("000"), export="full")
+    assert store.read_deleted().to_pylist() == [{"id": "001", "version": 4}]
+
+
+def test_a_full_export_that_lacks_too_much_is_refused_and_nothing_is_written(store):
+    before = upsert(store, *many(20)).version
+    with pytest.raises(DataError, match=r"3 of the 20 stored texts .*max_deleted.*export: delta"):
+        upsert(store, *many(20)[3:], export="full")
+    assert store.current() == before
+    assert upsert(store, *many(20)[2:], export="full").deleted == 2
+    assert upsert(store, *many(20)[12:], export="full", max_deleted=0.6).deleted == 10
+
+
+def test_rows_that_were_set_aside_are_not_missing(store):
+    upsert(store, *many(20))
+    done = upsert(store, *many(20)[2:], export="full", withheld=["000", "never seen"])
+    assert done.deleted == 1
+    assert store.read()["id"].to_pylist()[:2] == ["000", "002"]
+
+
+def test_a_duplicate_outlives_the_text_that_it_was_merged_into(store):
+    a, b, c = (
+        text(name, said=said) for name, said in (("a", "same"), ("b", "SAME"), ("c", "same "))
+    )
+    upsert(store, *many(20), a, b, c)
+    done = upsert(store, *many(20), b, c, export="full")
+    assert (done.added, done.merged, done.deleted) == (1, 1, 1)
+    assert store.read()["text"].to_pylist()[-1] == "SAME"
+    assert store.read_merged().to_pylist() == [{"id": "c", "merged_into": "b"}]
+
+
+def test_a_withheld_duplicate_outlives_its_text_too(store):
+    upsert(store, *many(20), text("a", said="same"), text("b", said="SAME"))
+    done = upsert(store, *many(20), export="full", withheld=["b"])
+    assert (done.added, done.deleted) == (0, 1)
+    assert store.read()["text"].to_pylist()[-1] == "SAME"
+    assert store.read_merged().num_rows == 0
+
+
+def test_a_merged_id_that_is_gone_is_forgotten(store):
+    upsert(store, *many(20), text("a", said="same"), text("b", said="same"))
+    done = upsert(store, *many(20), text("a", said="same"), export="full")
+    assert (done.deleted, done.version.version) == (0, 2)
+    assert store.read_merged().num_rows == 0
+    assert store.read_deleted()["id"].to_pylist() == ["b"]
+
+
+# ── several annotators ───────────────────────────────────────────────────────────────────────
+
+
+def voices(store, version=None):
+    return [(row["id"], row["annotator"], row["labels"]) for row in
+            store.read_voices(version).to_pylist()]  # fmt: skip
+
+
+def labels_of(store, name):
+    return dict(zip(*(store.read()[column].to_pylist() for column in ("id", "labels")),
+                    strict=True))[name]  # fmt: skip
+
+
+def test_one_annotator_has_no_voices(store):
+    upsert(store, text("a", annotator="ann", day=1))
+    upsert(store, text("a", ["y"], annotator="ann", day=2))
+    assert voices(store) == []
+
+
+def test_an_annotators_labels_of_the_first_week_are_still_there_in_the_thirtieth(store):
+    upsert(store, text("a", ["first"], annotator="ann", day=1), text("b"), policy="union")
+    for week in range(2, 31):
+        own = text("a", [f"w{week}"], annotator="bob", day=week)
+        assert upsert(store, own, policy="union").changed == 1
+    assert voices(store) == [("a", "ann", ["first"]), ("a", "bob", ["w30"])]
+    assert labels_of(store, "a") == ["first", "w30"]
+    assert voices(store, 2) == [("a", "ann", ["first"]), ("a", "bob", ["w2"])]
+
+
+def test_an_older_row_of_an_annotator_is_outdated_though_others_are_newer(store):
+    upsert(store, text("a", ["x"], annotator="ann", day=5))
+    upsert(store, text("a", ["y"], annotator="bob", day=3))
+    assert labels_of(store, "a") == ["x"]
+    done = upsert(store, text("a", ["z"], annotator="bob", day=2))
+    assert (done.outdated, voices(store)[1]) == (1, ("a", "bob", ["y"]))
+    assert upsert(store, text("a", ["z"], annotator="bob", day=6)).changed == 1
+    assert labels_of(store, "a") == ["z"]
+
+
+def test_no_annotator_is_one_of_his_own(store):
+    upsert(store, text("a", ["x"]))
+    upsert(store, text("a", ["y"], annotator="ann"), policy="union")
+    assert voices(store) == [("a", None, ["x"]), ("a", "ann", ["y"])]
+    assert labels_of(store, "a") == ["x", "y"]
+
+
+def test_another_policy_decides_all_that_is_stored(store):
+    both = [text("a", ["x", "y"], annotator="ann", day=1), text("a", ["y"], annotator="bob", day=2)]
+    upsert(store, text("a", ["y"], day=2), text("b"), voices=table(*both))
+    first = store.current()
+    done = upsert(store, text("c"), policy="union")
+    assert (done.added, done.changed) == (1, 0)
+    assert labels_of(store, "a") == ["x", "y"]
+    upsert(store, text("c"), policy="at_least", at_least=2)
+    assert labels_of(store, "a") == ["y"]
+    upsert(store, text("c"), policy="at_least", at_least=1)
+    assert labels_of(store, "a") == ["x", "y"]
+    back = upsert(store, text("c"), policy="latest").version
+    assert labels_of(store, "a") == ["y"]
+    assert back.fingerprint != first.fingerprint
+
+
+def test_the_same_voices_again_change_nothing(store):
+    both = [text("a", ["x"], annotator="ann"), text("a", ["y"], annotator="bob")]
+    export = {"voices": table(*both), "policy": "union", "export": "full"}
+    first = upsert(store, text("a", ["x", "y"]), **export)
+    again = upsert(store, text("a", ["x", "y"]), **export)
+    assert (again.unchanged, again.version) == (1, first.version)
+
+
+def test_voices_go_with_their_text(store):
+    both = [text("a", ["x"], annotator="ann"), text("a", ["y"], annotator="bob")]
+    upsert(store, *many(20), text("a"), voices=table(*both))
+    upsert(store, *many(20), export="full")
+    assert voices(store) == []
+
+
+def test_a_voice_alone_makes_a_version_with_a_fingerprint_of_its_own(store):
+    first = upsert(store, text("a", annotator="ann", day=2)).version
+    done = upsert(store, text("a", annotator="bob", day=1))
+    assert store.read(first).equals(store.read())
+    assert done.changed == 1
+    assert done.version.fingerprint != first.fingerprint
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_files_of_many_row_groups_are_as_good_as_tables(store, tmp_path):
+    rows = [
+        text(f"{at:04d}", [f"x{at % 7}"], annotator="ann", said=f"t {at % 90}") for at in range(300)
+    ]
+    paths = {}
+    for name, part in {"accepted": rows, "voices": [*rows[:5], *(
+        {**row, "annotator": "bob", "labels": ["y"]} for row in rows[:5])]}.items():  # fmt: skip
+        paths[name] = tmp_path / f"{name}.parquet"
+        pq.write_table(table(*part), paths[name], row_group_size=7)
+    by_file = store.upsert(paths["accepted"], voices=paths["voices"], merge_duplicates=True)
+    other = DatasetStore(tmp_path / "other")
+    by_table = other.upsert(
+        table(*rows), voices=pq.read_table(paths["voices"]), merge_duplicates=True
+    )
+    assert by_file.version.fingerprint == by_table.version.fingerprint
+    assert store.read().equals(other.read())
+    assert sorted(voices(store)) == sorted(voices(other))
+    parts = list(store.batches(columns=["labels", "id"]))
+    assert pa.concat_tables(parts).sort_by("id").equals(store.read(columns=["labels", "id"]))
+    assert store.read(columns=["text"]).num_rows == by_file.version.n_texts
+
+
+def test_the_order_of_an_export_does_not_matter(store, tmp_path):
+    rows = [text(f"{at:04d}", [f"x{at % 3}"], said=f"t {at % 20}") for at in range(200)]
+    upsert(store, *rows)
+    other = DatasetStore(tmp_path / "other")
+    upsert(other, *reversed(rows))
+    assert store.current().fingerprint == other.current().fingerprint
+    assert store.read().equals(other.read())
+    assert store.read_merged().equals(other.read_merged())
+
+
+def test_ids_must_be_unique(store):
+    with pytest.raises(ValueError, match="unique"):
+        upsert(store, text("a"), text("a"))
+
+
+def test_two_upserts_at_once_wait_for_each_other(store):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: upsert(store, text(name)), "abcdefgh"))
+    assert store.read()["id"].to_pylist() == list("abcdefgh")
+    assert store.current().version == 8
+
+
+def test_a_store_of_an_earlier_format_is_refused(store):
+    path = upsert(store, text("a")).version.path / storage.MANIFEST
+    about = storage.read_json(path)
+    del about["format"]
+    storage.write_json(path, about)
+    with pytest.raises(StoreError, match=r"earlier version of Longtail.*--name"):
+        upsert(store, text("b"))
+
+
+def test_a_version_is_checked_once_when_it_is_opened(store):
+    version = upsert(store, text("a")).version
+    (version.path / "voices.parquet").write_bytes(b"PAR1")
+    for open_it in (store.read, store.batches, store.read_voices, store.read_merged):
+        with pytest.raises(StoreError, match=r"voices\.parquet"):
+            open_it()
