@@ -27,7 +27,10 @@ Ints = NDArray[np.int64]
 
 
 def describe(
-    table: pa.Table, space: LabelSpace, groups: LabelGroups | None = None
+    table: pa.Table,
+    space: LabelSpace,
+    groups: LabelGroups | None = None,
+    known: Ints | None = None,
 ) -> dict[str, Any]:
     """Statistics of a data set (docs/reference/splits.md says what each means).
 
@@ -35,6 +38,8 @@ def describe(
         table: columns id, text and labels; labels may be null.
         space: the label space; other labels do not count.
         groups: HEAD, MEDIUM and TAIL; by default the thirds of the labels by support here.
+        known: texts of which it is known whether they have each label, shape (labels,); by
+            default all of them.
 
     Returns:
         JSON-able mapping. A mean over nothing is 0.
@@ -46,12 +51,18 @@ def describe(
     per_text = np.diff(y.indptr).astype(np.int64)
     of_group = groups or group_labels(per_label, GroupSettings())
     order = np.argsort(-per_label, kind="stable")
+    texts_known = np.full(len(space), y.shape[0], dtype=np.int64) if known is None else known
     return {
         "n_texts": y.shape[0],
         "n_labels": len(space),
         "n_positives": int(per_text.sum()),
         "cardinality": _mean(per_text),
-        "density": _mean(per_text) / max(len(space), 1),
+        "density": float(per_text.sum()) / max(int(texts_known.sum()), 1),
+        "unknown_cells": y.shape[0] * len(space) - int(texts_known.sum()),
+        "known_texts": {
+            space.names[at]: int(texts_known[at])
+            for at in np.flatnonzero(texts_known < y.shape[0]).tolist()
+        },
         "n_label_sets": number_distinct(label_sets)[1],
         "texts_without_labels": int((per_text == 0).sum()),
         "mean_texts_per_label": _mean(per_label),

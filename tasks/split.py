@@ -56,7 +56,8 @@ def split_dataset(
     _write_left_out(handle, table, units, parts)
     labels = group_labels(support(taught.space.encode(parts.tables["train"]["labels"])), groups)
     write_label_space(handle.label_space, taught.space, labels, taught.since)
-    statistics = describe(table, taught.space, labels)
+    known = taught.known_texts(table)
+    statistics = describe(table, taught.space, labels, known)
     statistics |= {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
     statistics |= {"never_known_absent": taught.left_out, **view.about}
     storage.write_json(run.directory / "statistics.json", statistics)

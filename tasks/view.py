@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from longtail.config import DataSettings
 from longtail.errors import DataError
-from longtail.known import Since, known_texts
+from longtail.known import Ints, Since, known_texts
 from longtail.labels import LabelSpace, support
 from longtail.taxonomy import Taxonomy, load_taxonomy
 
@@ -76,6 +76,13 @@ class Taught:
     space: LabelSpace
     since: Since
     left_out: tuple[str, ...] = ()
+
+    def known_texts(self, table: pa.Table) -> Ints | None:
+        """The texts of which each label is known, shape (labels,); None: all of them."""
+        if not any(self.since):
+            return None
+        y = self.space.encode(table["labels"])
+        return known_texts(table["annotated_at"], self.since, y)
 
 
 def teachable(train: pa.Table, space: LabelSpace, since: Since) -> Taught:

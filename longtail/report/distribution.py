@@ -94,9 +94,11 @@ def statistics_table(run: RunFiles) -> Table | None:
     if not found:
         return None
     rows = [[name, integer(number(found.get(key)))] for key, name in _COUNTS.items()]
+    unknown = number(found.get("unknown_cells"))
     rows[3:3] = [
         ["Labels per text, mean (cardinality)", _decimals(found, "cardinality")],
         ["Share of all labels that a text has, mean (density)", _share(found, "density")],
+        *([["Cells that nobody knows, a label being newer", integer(unknown)]] if unknown else []),
     ]
     rows += [
         ["Texts per label, mean", _decimals(found, "mean_texts_per_label", 1)],
@@ -111,7 +113,11 @@ def statistics_table(run: RunFiles) -> Table | None:
 
 
 def dropped_sentence(run: RunFiles) -> str:
-    """Labels that the configuration dropped for having too few texts."""
+    """What this run leaves out of the stored labels or reads otherwise, and why."""
+    return " ".join(filter(None, [_rare_labels(run), *_taxonomy_sentences(run)]))
+
+
+def _rare_labels(run: RunFiles) -> str:
     dropped = run.statistics.get("dropped_labels")
     if not isinstance(dropped, list) or not dropped:
         return ""
@@ -123,6 +129,28 @@ def dropped_sentence(run: RunFiles) -> str:
         f"Left out: {plural(len(dropped), 'label')} with fewer than data.min_label_support texts, "
         f"and {plural(texts, 'text')} that had no other label: {listed(names)}."
     )
+
+
+def _taxonomy_sentences(run: RunFiles) -> list[str]:
+    found = part(run.statistics, "taxonomy")
+    sums = {key: sum(number(n) or 0.0 for n in part(found, key).values())
+            for key in ("renamed", "retired", "added")}  # fmt: skip
+    words = {"renamed": "read under a new name", "retired": "dropped as retired",
+             "added": "added as implied"}  # fmt: skip
+    said = [f"{plural(sums[key], 'label')} {words[key]}" for key in sums if sums[key]]
+    sentences = [f"By the taxonomy, over all texts: {listed(said)}."] if said else []
+    if emptied := number(found.get("emptied")):
+        had = "a text that had retired labels alone stays as one without labels"
+        sentences.append(f"{plural(emptied, 'text')} lost every label to it: {had}.")
+    never = run.statistics.get("never_known_absent")
+    if isinstance(never, list) and never:
+        names = [str(name) for name in never[:10]]
+        names += [f"{len(never) - 10} more"] if len(never) > len(names) else []
+        sentences.append(
+            f"Left out: {plural(len(never), 'label')} that no training text is known to lack, "
+            f"having no date or being older: {listed(names)}."
+        )
+    return sentences
 
 
 def labels_per_text_figure(run: RunFiles) -> Figure | None:

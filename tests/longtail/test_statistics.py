@@ -45,12 +45,14 @@ def found():
 
 
 def test_table_1(found):
-    assert {key: found[key] for key in list(found)[:11]} == {
+    assert {key: found[key] for key in list(found)[:13]} == {
         "n_texts": 7,
         "n_labels": 3,
         "n_positives": 7,
         "cardinality": 1.0,
         "density": pytest.approx(1 / 3),
+        "unknown_cells": 0,
+        "known_texts": {},
         "n_label_sets": 4,
         "texts_without_labels": 2,
         "mean_texts_per_label": pytest.approx(7 / 3),
@@ -58,6 +60,14 @@ def test_table_1(found):
         "min_texts_per_label": 1,
         "max_texts_per_label": 4,
     }
+
+
+def test_density_is_over_the_cells_that_are_known():
+    found = describe(make(ROWS), SPACE, GROUPS, np.array([7, 3, 5]))
+    assert found["density"] == pytest.approx(7 / 15)
+    assert found["unknown_cells"] == 6
+    assert found["known_texts"] == {"fire": 3, "printer": 5}
+    assert found["cardinality"] == 1.0
 
 
 def test_figure_1(found):
