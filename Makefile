@@ -10,7 +10,7 @@ OR_BLOCKED := || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format smoke ui deploy clean
+.PHONY: help demo test lint format fuzz smoke ui deploy clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ format: $(VENV)/.dev ## Put the code into ruff's format, and mend what ruff can 
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+fuzz: $(VENV)/.fuzz ## The readers of exports against inputs made to break them, for 60 seconds
+	$(BIN)/python tests/fuzz/fuzz_readers.py $(ARGS)
+
 ui: $(VENV)/.demo ## Prefect's UI on this machine with Longtail's deployments and a worker; Ctrl-C stops it
 	$(BIN)/python deployments/local.py up $(ARGS)
 
@@ -62,7 +65,7 @@ $(VENV)/.created:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.fuzz: $(VENV)/.%: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing Longtail ($*) and what it stands on into $(VENV); the first time takes minutes."
 	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -121,7 +121,10 @@ def _size(handle: IO[bytes]) -> int:
 
 def _is_noise(entry: zipfile.ZipInfo) -> bool:
     path = PurePosixPath(entry.filename)
-    return entry.is_dir() or "__MACOSX" in path.parts or path.name in {".DS_Store", "Thumbs.db"}
+    # ZipInfo.is_dir() of Python 3.11 fails on a member without a name.
+    if entry.filename.endswith("/"):
+        return True
+    return "__MACOSX" in path.parts or path.name in {".DS_Store", "Thumbs.db"}
 
 
 def _refuse_bombs(entries: list[zipfile.ZipInfo], size: int, file: str) -> None:

@@ -63,6 +63,16 @@ def test_other_archives_are_refused(data, said):
         names(data)
 
 
+def test_a_member_without_a_name_is_refused():
+    data = bytearray(as_zip({"a.jsonl": LINE}))
+    data = data.replace(b"a.jsonl", b"").replace(b"\x07\0\0\0", b"\0\0\0\0")
+    end = data.rindex(b"PK\x05\x06")
+    size, offset = struct.unpack_from("<II", data, end + 12)
+    struct.pack_into("<II", data, end + 12, size - 7, offset - 7)
+    with pytest.raises(DataError, match="the member '' is none of"):
+        names(bytes(data))
+
+
 def test_an_encrypted_member_is_refused():
     data = bytearray(as_zip({"a.jsonl": LINE}))
     directory = data.index(b"PK\x01\x02")
