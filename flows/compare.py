@@ -13,6 +13,7 @@ from flows.runtime import show_progress
 from longtail import storage
 from longtail.encoder import load_encoder
 from longtail.errors import ConfigError
+from longtail.taxonomy import load_taxonomy
 from tasks.cells import cell_directory, is_whole, train_cell
 from tasks.handles import RunHandle, SplitHandle
 from tasks.ingest import ingest_export, update_dataset
@@ -54,14 +55,17 @@ def compare(config: CompareConfig) -> Path | None:
 def _prepare(root: Path, name: str, source: DataSource, config: CompareConfig) -> DataSet:
     """Ingest and split a data set and fit its linear arm, once for all shards and losses.
 
-    An export or settings that have changed get a directory of their own: nothing is overwritten
-    that another shard may be reading, and no text of the old export is left in the new data set.
+    An export, a taxonomy or settings that have changed get a directory of their own: nothing is
+    overwritten that another shard may be reading, and no text of the old export is left in the new
+    data set.
     """
     path = str(source.path)
     sha256 = storage.sha256_file(path)
     settings = [source.model_dump(mode="json", exclude={"path"})]
     settings += [part.model_dump(mode="json")
                  for part in (config.split, config.groups, config.linear)]  # fmt: skip
+    if source.taxonomy is not None:
+        settings.append({"taxonomy": load_taxonomy(source.taxonomy).fingerprint})
     directory = root / "data" / name / storage.fingerprint(sha256, settings)[:12]
     handle = DataSet(
         name=name, directory=directory, split=SplitHandle.of(directory),

@@ -164,6 +164,20 @@ def test_another_export_of_the_same_name_leaves_nothing_of_the_old_one(copy, enc
 
 
 @pytest.mark.slow
+def test_another_taxonomy_makes_another_data_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(flows.compare, "_fill", lambda *_: None)
+    taxonomy = tmp_path / "taxonomy.yaml"
+    config = CompareConfig(data={"desk": {"path": str(EXPORTS["desk"]), "taxonomy": str(taxonomy)}})
+
+    def directory(content):
+        taxonomy.write_text(content)
+        return flows.compare._prepare(tmp_path, "desk", config.data["desk"], config).directory
+
+    first = directory("labels: {tax: {since: 2026-03-01}}")
+    assert directory("labels: {tax: {since: 2026-03-01}}  # the same") == first
+    assert directory("labels: {tax: {since: 2026-03-02}}") != first
+
+
 def test_a_loss_that_diverges_does_not_keep_the_others_from_it(
     done, copy, encoder, monkeypatch, capsys
 ):
