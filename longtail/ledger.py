@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from longtail import storage
 from longtail.config import SplitName
 from longtail.errors import StoreError
-from longtail.hashing import Hashes, Strings, wide_hash
+from longtail.hashing import Hashes, Strings, as_column, wide_hash
 
 Event = Literal["assigned", "deleted", "restored"]
 EVENTS: tuple[Event, ...] = get_args(Event)
@@ -95,11 +95,12 @@ class LedgerEntries:
 
     def lookup(self, ids: Strings) -> Standing:
         """Where ids stand, in their order."""
-        places = self.places(wide_hash(ids))
-        known = places >= 0
+        column = as_column(ids)
         if not len(self):
-            nowhere = np.full(len(places), NOWHERE, dtype=np.int8)
-            return Standing(nowhere, nowhere.astype(np.int32), known)
+            nowhere = np.full(len(column), NOWHERE, dtype=np.int8)
+            return Standing(nowhere, nowhere.astype(np.int32), nowhere >= 0)
+        places = self.places(wide_hash(column))
+        known = places >= 0
         return Standing(
             np.where(known, self.splits[places], np.int8(NOWHERE)),
             np.where(known, self.cohorts[places], np.int32(NOWHERE)),

@@ -7,41 +7,25 @@ integer arithmetic on arrays, so the pairs are the same on any machine.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from longtail.hashing import stable_hash
+from longtail.hashing import Hashes, Strings, as_column, stable_hash
+from longtail.shingles import Ints, mix, shingled
 
-Ints = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
-
-SHINGLE_WORDS = 3
 _PERMUTATIONS = 128
 _RECALL = 0.999
 WINDOW = 16
 _RARE_KEYS = 6
 _CHUNK = 1 << 15
+_BLOCK_ROWS = 1 << 10
 _NO_PAIRS = np.empty(0, dtype=np.int64)
-_WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class _Shingles:
-    """The shingle sets of texts: ``values[offsets[i]:offsets[i + 1]]``, sorted, each once."""
-
-    values: Hashes
-    offsets: Ints
-
-    @property
-    def sizes(self) -> Ints:
-        return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
@@ -63,14 +47,24 @@ class Pairs:
 NO_PAIRS = Pairs(_NO_PAIRS, _NO_PAIRS, np.empty(0, dtype=np.float64))
 
 
-def near_pairs(texts: Sequence[str], similarity: float) -> Pairs:
-    """Pairs (first < second) of distinct normalised texts of at least the similarity."""
+def near_pairs(texts: Strings, similarity: float) -> Pairs:
+    """Pairs (first < second) of distinct normalised texts of at least the similarity.
+
+    In memory there are 8 bytes per text and band, and the shingles of those texts alone that share
+    a band with another.
+    """
     if not 0 < similarity <= 1:
         raise ValueError(f"similarity must be in (0, 1], found {similarity}")
-    n, shingles = len(texts), _shingle(texts)
-    keys = list(_band_keys(shingles, _rows_per_band(similarity)))
-    sets = _as_matrix(shingles)
-    rare = _rarest(sets)
+    column = as_column(texts)
+    keys = _band_keys(column, _rows_per_band(similarity))
+    involved = np.flatnonzero(_is_shared(keys))
+    chosen = column.filter(pa.array(np.isin(np.arange(len(column)), involved)))
+    found = _pairs_among(_sets(chosen), keys[:, involved], similarity)
+    return Pairs(involved[found.first], involved[found.second], found.similarity)
+
+
+def _pairs_among(sets: sp.csr_array, keys: Hashes, similarity: float) -> Pairs:
+    n, rare = sets.shape[0], _rarest(sets)
     candidates = [_candidates(key, rare[band % len(rare)]) for band, key in enumerate(keys)]
     seen = np.unique(np.concatenate([_NO_PAIRS, *(small for small, _ in candidates)]))
     found = _verify(sets, seen, similarity)
@@ -82,38 +76,10 @@ def near_pairs(texts: Sequence[str], similarity: float) -> Pairs:
     return found
 
 
-def _shingle(texts: Sequence[str]) -> _Shingles:
-    words = [_WORD.findall(text) or [text] for text in texts]
-    vocabulary: dict[str, int] = {}
-    flat = np.fromiter(
-        (vocabulary.setdefault(word, len(vocabulary)) for word in chain.from_iterable(words)),
-        dtype=np.int64,
-    )
-    hashes = stable_hash(vocabulary)[flat]
-    lengths = np.array([len(found) for found in words], dtype=np.int64)
-    counts = np.maximum(lengths - SHINGLE_WORDS + 1, 1)
-    owner = np.repeat(np.arange(len(texts)), counts)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = np.repeat(np.cumsum(lengths) - lengths, counts) + within
-    values = np.zeros(len(owner), dtype=np.uint64)
-    for step in range(SHINGLE_WORDS):
-        there = step < lengths[owner]
-        word = np.where(there, hashes[np.minimum(start + step, max(len(flat) - 1, 0))], 0)
-        values = _mix(values + word.astype(np.uint64))
-    order = np.lexsort((values, owner))
-    owner, values = owner[order], values[order]
-    fresh = np.ones(len(owner), dtype=bool)
-    fresh[1:] = (np.diff(owner) != 0) | (values[1:] != values[:-1])
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[fresh], minlength=len(texts)))])
-    return _Shingles(values[fresh], offsets)
-
-
-def _mix(x: Hashes) -> Hashes:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit depends on every bit."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _blocks(column: pa.ChunkedArray) -> Iterator[pa.StringArray]:
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), _BLOCK_ROWS):
+            yield chunk.slice(start, _BLOCK_ROWS)
 
 
 def _rows_per_band(similarity: float) -> int:
@@ -125,17 +91,41 @@ def _rows_per_band(similarity: float) -> int:
     return min(best, 16)
 
 
-def _band_keys(shingles: _Shingles, rows: int) -> Iterator[Hashes]:
-    """One key per text and band; texts with equal keys are candidates."""
-    if len(shingles.sizes) == 0:
-        return
+def _band_keys(column: pa.ChunkedArray, rows: int) -> Hashes:
+    """One key per band and text, shape (bands, texts); texts with equal keys are candidates."""
     factors = stable_hash(map(str, range(_PERMUTATIONS))) | np.uint64(1)
-    for band in range(_PERMUTATIONS // rows):
-        key = np.zeros(len(shingles.sizes), dtype=np.uint64)
-        for factor in factors[band * rows : (band + 1) * rows]:
+    n_bands = _PERMUTATIONS // rows
+    keys = np.zeros((n_bands, len(column)), dtype=np.uint64)
+    start = 0
+    for shingles in shingled(_blocks(column)):
+        part = keys[:, start : start + len(shingles.sizes)]
+        start += len(shingles.sizes)
+        for number, factor in enumerate(factors[: n_bands * rows]):
             least = np.minimum.reduceat(shingles.values * factor, shingles.offsets[:-1])
-            key = _mix(key + least)
-        yield key
+            part[number // rows] = mix(part[number // rows] + least)
+    return keys
+
+
+def _is_shared(keys: Hashes) -> NDArray[np.bool_]:
+    """Texts that have a key in common with another."""
+    shared = np.zeros(keys.shape[1], dtype=bool)
+    for key in keys:
+        order = np.argsort(key)
+        same = key[order[1:]] == key[order[:-1]]
+        shared[order[1:][same]] = True
+        shared[order[:-1][same]] = True
+    return shared
+
+
+def _sets(column: pa.ChunkedArray) -> sp.csr_array:
+    """The sets of shingles as a 0/1 matrix (texts, shingles)."""
+    parts = [shingles.sets() for shingles in shingled(_blocks(column))]
+    values = np.concatenate([np.empty(0, dtype=np.uint64), *(part.values for part in parts)])
+    sizes = np.concatenate([_NO_PAIRS, *(part.sizes for part in parts)])
+    distinct, columns = np.unique(values, return_inverse=True)
+    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    ones = np.ones(len(columns), dtype=np.int32)
+    return sp.csr_array((ones, columns, indptr), shape=(len(sizes), len(distinct)))
 
 
 def _rarest(sets: sp.csr_array) -> list[Ints]:
@@ -168,7 +158,7 @@ def _candidates(key: Hashes, near: Ints) -> tuple[Ints, Ints]:
     edges = np.flatnonzero(np.concatenate([[True], in_order[1:] != in_order[:-1], [True]]))
     bucket = np.repeat(np.diff(edges), np.diff(edges))
     small, large = [_NO_PAIRS], [_NO_PAIRS]
-    for step in range(1, min(WINDOW, int(bucket.max()) - 1) + 1):
+    for step in range(1, min(WINDOW, int(bucket.max(initial=1)) - 1) + 1):
         same = np.flatnonzero(in_order[step:] == in_order[:-step])
         first, second = order[same], order[same + step]
         codes = np.minimum(first, second) * n + np.maximum(first, second)
@@ -176,15 +166,6 @@ def _candidates(key: Hashes, near: Ints) -> tuple[Ints, Ints]:
         small.append(codes[is_small])
         large.append(codes[~is_small])
     return np.concatenate(small), np.concatenate(large)
-
-
-def _as_matrix(shingles: _Shingles) -> sp.csr_array:
-    """The sets as a 0/1 matrix (texts, shingles)."""
-    distinct, columns = np.unique(shingles.values, return_inverse=True)
-    return sp.csr_array(
-        (np.ones(len(columns), dtype=np.int64), columns, shingles.offsets),
-        shape=(len(shingles.sizes), len(distinct)),
-    )
 
 
 def _verify(sets: sp.csr_array, codes: Ints, similarity: float) -> Pairs:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtail.minhash import SHINGLE_WORDS, near_pairs
+from longtail.minhash import near_pairs
 from longtail.near_duplicates import find_units
+from longtail.shingles import SHINGLE_WORDS
 
 
 def units_of(texts, groups=None, similarity=0.8, **options):
@@ -138,3 +139,11 @@ def test_nothing_in_nothing_out():
 def test_a_similarity_of_nothing_is_refused():
     with pytest.raises(ValueError, match="similarity"):
         near_pairs(["a"], 0.0)
+
+
+def test_at_similarity_one_only_equal_texts_are_bound():
+    texts = ["the cat sat down", "The cat  sat down", "the cat, sat down!"]
+    assert units_of(texts, similarity=0.99).units.tolist() == [0, 0, 0]
+    result = units_of(texts, similarity=1.0)
+    assert result.units.tolist() == [0, 0, 1]
+    assert result.n_pairs == 0
