@@ -29,9 +29,9 @@ def shifted_words(
 ) -> list[Words]:
     """Words that a label's texts have more, and less, often from a moment on.
 
-    The change of a word's share among the label's texts is compared with its change among the
-    other texts, so that words that came for everybody are not shown (a difference of differences,
-    normal approximation, Benjamini and Hochberg over the words).
+    A word is shown if its share among the label's texts changed, and changed by more than among
+    the other texts, so that words that came or went for everybody are not (the weaker of the two
+    differences, normal approximation, Benjamini and Hochberg over the words).
 
     Args:
         texts: all of them, shape (n,).
@@ -86,19 +86,22 @@ def _changed(
     matrix: sp.csr_array,
     words: NDArray[np.object_],
     after: NDArray[np.bool_],
-    own: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
     others: NDArray[np.bool_],
 ) -> Words:
-    sides = [own & after, own & ~after, others & after, others & ~after]
+    sides = [labelled & after, labelled & ~after, others & after, others & ~after]
     sizes = [int(side.sum()) for side in sides]
     if min(sizes) < _MIN_WORD_TEXTS:
         return [], []
     counts = [np.asarray(matrix[side].sum(axis=0)).reshape(-1) for side in sides]
     common = np.flatnonzero(counts[0] + counts[1] >= _MIN_WORD_TEXTS)
     shares = [_share(count[common], size) for count, size in zip(counts, sizes, strict=True)]
-    change = (shares[0] - shares[1]) - (shares[2] - shares[3])
-    variance = sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True))
-    z = change / np.sqrt(variance)
+    parts = [p * (1 - p) / n for p, n in zip(shares, sizes, strict=True)]
+    own_change, other_change = shares[0] - shares[1], shares[2] - shares[3]
+    own = own_change / np.sqrt(parts[0] + parts[1])
+    beyond = (own_change - other_change) / np.sqrt(sum(parts))
+    # A word must change here, and more than elsewhere: either alone is somebody else's change.
+    z = np.where(own * beyond > 0, np.sign(own) * np.minimum(np.abs(own), np.abs(beyond)), 0.0)
     flagged = benjamini_hochberg(2 * ndtr(-np.abs(z))) <= _FALSE_DISCOVERY_RATE
     order = np.argsort(-np.abs(z), kind="stable")
     order = order[flagged[order]]

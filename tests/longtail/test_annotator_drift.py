@@ -165,6 +165,14 @@ def test_texts_without_any_label_and_without_dates():
     assert found["periods"] == [None]
 
 
+def test_labels_in_blocks_are_the_labels_at_once(monkeypatch):
+    data = world(5, [0.05, 0.3, 0.05], n=400)
+    at_once = annotator_drift(*data)
+    monkeypatch.setattr("longtail.annotator_rates._CELLS_AT_ONCE", 1)
+    assert annotator_drift(*data) == at_once
+    assert at_once["labels"]
+
+
 def test_it_is_json():
     found = annotator_drift(*world(0, [0.1, 0.3, 0.1], n=100))
     assert json.loads(json.dumps(found, allow_nan=False)) == found

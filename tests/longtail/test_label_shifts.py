@@ -150,6 +150,18 @@ def test_words_that_come_for_everybody_are_not_shown():
     assert [(one["words_more"], one["words_less"]) for one in found] == [([], [])] * 2
 
 
+def test_words_that_went_elsewhere_are_not_shown():
+    rng = np.random.default_rng(0)
+    rows = [
+        row(i, ["x"], i, "plain text") if rng.random() < (0.6 if i >= 400 else 0.2)
+        else row(i, ["y"], i, "plain text" if i >= 400 or rng.random() < 0.5 else "dividend text")
+        for i in range(800)
+    ]  # fmt: skip
+    shifts = {one["label"]: one for one in label_shifts(table_of(rows))["labels"]}
+    assert (shifts["x"]["words_more"], shifts["x"]["words_less"]) == ([], [])
+    assert shifts["y"]["words_less"] == ["dividend"]
+
+
 def test_texts_without_words():
     rows = [{**one, "text": "1 2"} for one in world(0, after=(0.1, 0.6, 0.4))]
     assert label_shifts(table_of(rows))["labels"][0]["words_more"] == []

@@ -42,6 +42,13 @@ def test_nothing_twice_is_passed_through():
     assert (merged.quarantined, merged.n_merged) == ([], 0)
 
 
+@pytest.mark.parametrize("table", [ANNOTATIONS.empty_table(), table_of([])])
+def test_no_rows(table):
+    merged = merge_annotations(table, "majority")
+    assert (merged.table.num_rows, merged.voices.num_rows, merged.n_merged) == (0, 0, 0)
+    assert resolve_voices(table, "majority").schema == ANNOTATIONS
+
+
 def test_identical_rows_are_one():
     merged = merge(row(labels=["x", "y"]), row("b"), row(labels=["y", "x"]))
     assert labels(merged) == {"a": ["x", "y"], "b": ["x"]}
