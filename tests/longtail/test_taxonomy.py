@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pytest
 
 from longtail.errors import ConfigError
 from longtail.taxonomy import Taxonomy, load_taxonomy
+from longtail.taxonomy_check import Kind
+from longtail.yaml_files import parse_yaml
 
-EXAMPLE = Path(__file__).parents[2] / "data_contracts" / "taxonomy.example.yaml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "data_contracts" / "taxonomy.example.yaml"
+PAGE = ROOT / "docs" / "reference" / "taxonomy.md"
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -47,6 +52,13 @@ def test_the_example_says_what_it_seems_to():
     assert example.since(["passkey", "billing", "not there"]) == (MARCH, None, None)
     assert example.retired(JULY) == {"fax"}
     assert example.retired(MARCH) == frozenset()
+
+
+def test_the_page_on_taxonomies_shows_the_example_and_every_finding():
+    page = PAGE.read_text(encoding="utf-8")
+    shown = parse_yaml(page.split("```yaml")[1].split("```")[0], origin="page")
+    assert Taxonomy.model_validate(shown).fingerprint == load_taxonomy(EXAMPLE).fingerprint
+    assert all(f"| `{kind}` |" in page for kind in get_args(Kind))
 
 
 @pytest.mark.parametrize(
