@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from longtail.annotations.schema import ANNOTATIONS
+from longtail.hash_tables import ranges
 from longtail.hashing import Hashes, stable_hash, wide_hash
 from longtail.labels import label_sets
 from longtail.normalisation import normalised
@@ -48,8 +49,12 @@ def content_fingerprint(digests: Hashes) -> str:
     Returns:
         Hexadecimal digest.
     """
-    order = np.lexsort((digests[:, 1], digests[:, 0]))
-    return hashlib.sha256(digests[order].astype("<u8").data).hexdigest()
+    whole = hashlib.sha256()
+    for rows in ranges(digests, len(digests)):
+        own = digests[rows]
+        order = np.lexsort((own[:, 1], own[:, 0]))
+        whole.update(own[order].astype("<u8").data)
+    return whole.hexdigest()
 
 
 def row_digests(table: pa.Table) -> Hashes:

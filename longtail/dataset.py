@@ -30,10 +30,11 @@ from longtail import dataset_files as files
 from longtail import storage
 from longtail.config import AnnotatorPolicy
 from longtail.content import distinct_labels
-from longtail.dataset_index import NOWHERE, RowIndex, indexed, places_of
+from longtail.dataset_index import RowIndex, indexed
 from longtail.dataset_plan import Kept, Plan, Stored, make_plan
 from longtail.dataset_voices import Policy, hear
 from longtail.errors import DataError, StoreError
+from longtail.hash_tables import NOWHERE, places_of
 from longtail.hashing import wide_hash
 from longtail.row_groups import batches_of, in_order
 

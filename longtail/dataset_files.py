@@ -12,17 +12,10 @@ import pyarrow as pa
 from longtail import storage
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.content import canonical, content_fingerprint, distinct_labels, row_digests
-from longtail.dataset_index import (
-    NOWHERE,
-    Bools,
-    Ints,
-    concat,
-    places_of,
-    read_index,
-    write_index,
-)
+from longtail.dataset_index import Chosen, concat, read_index, write_index
 from longtail.dataset_plan import Kept, Plan, Stored
 from longtail.dataset_voices import Sources, Voices
+from longtail.hash_tables import NOWHERE, Bools, Ints, places_of
 from longtail.hashing import Hashes, wide_hash
 from longtail.row_groups import RowGroupWriter, Source, batches_of, chosen_rows
 
@@ -117,47 +110,47 @@ class NextVersion:
         self._write_merged(directory / MERGED, plan)
         spoken = self._write_voices(directory / VOICES)
         self._write_deleted(directory / DELETED)
-        new = self.heard.arriving.index
-        own, decided = self._divided(np.flatnonzero(plan.placed))
-        folded = self._divided(plan.folded[plan.folded >= self._n_stored] - self._n_stored)
-        texts = [
-            self.stored.texts.take(plan.texts),
-            self.stored.merged.take(plan.promoted),
-            new.take(np.concatenate([own, decided])),
-        ]
-        merged = [
-            self.stored.merged.take(plan.merged),
-            self.stored.merged.take(self._moved(plan)),
-            new.take(np.concatenate(folded)),
-        ]
-        write_index(directory / _INDEX, [*texts, *merged])
-        content = np.concatenate([part.content for part in texts])
+        n_texts, content = self._write_index(directory / _INDEX, plan)
         fingerprint = content_fingerprint(content)
         if len(spoken):
             fingerprint = storage.fingerprint(fingerprint, content_fingerprint(spoken))
-        return Content(fingerprint, len(content), n_labels)
+        return Content(fingerprint, n_texts, n_labels)
 
     @property
     def _n_stored(self) -> int:
         return len(self.stored.texts) + len(self.stored.merged)
 
-    def _divided(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Arriving rows that are the export's own, and those decided from several voices."""
-        decided = self.heard.from_decided[rows] != NOWHERE
-        return rows[~decided], rows[decided]
+    def _divided(self, chosen: Bools) -> tuple[Bools, Ints]:
+        """Chosen arriving rows: flags of the export's own, and places of the decided ones."""
+        is_own = self.heard.from_decided == NOWHERE
+        return chosen & is_own, np.flatnonzero(chosen & ~is_own)
+
+    def _folded(self, plan: Plan) -> Bools:
+        """The arriving rows that are recorded as duplicates."""
+        rows = plan.folded[plan.folded >= self._n_stored] - self._n_stored
+        return _flags(rows, len(self.heard.from_decided))
 
     def _moved(self, plan: Plan) -> Ints:
         """Places of the stored duplicates that repeat another text from now on."""
         n = len(self.stored.texts)
         return plan.folded[plan.folded < self._n_stored] - n
 
-    def _arriving(self, rows: Ints) -> Iterator[pa.Table]:
-        """Arriving rows, ascending: the export's own, then those that were decided."""
-        own, decided = self._divided(rows)
-        chosen = np.zeros(len(self.heard.from_decided), dtype=bool)
-        chosen[own] = True
-        yield from map(canonical, chosen_rows(batches_of(self.sources.accepted), chosen))
+    def _arriving(self, chosen: Bools) -> Iterator[pa.Table]:
+        """Arriving rows: the export's own, then those that were decided."""
+        own, decided = self._divided(chosen)
+        yield from map(canonical, chosen_rows(batches_of(self.sources.accepted), own))
         yield self.heard.decided.take(pa.array(self.heard.from_decided[decided]))
+
+    def _write_index(self, path: Path, plan: Plan) -> tuple[int, Hashes]:
+        """Returns how many of the rows are texts, and their digests."""
+        new, old = self.heard.arriving.index, self.stored
+        texts: list[Chosen] = [(old.texts, plan.texts), (old.merged, plan.promoted)]
+        texts += [(new, rows) for rows in self._divided(plan.placed)]
+        merged: list[Chosen] = [(old.merged, plan.merged), (old.merged, self._moved(plan))]
+        merged += [(new, rows) for rows in self._divided(self._folded(plan))]
+        write_index(path, [*texts, *merged])
+        content = np.concatenate([index.content[rows] for index, rows in texts])
+        return len(content), content
 
     def _write_texts(self, path: Path, plan: Plan) -> int:
         """Returns the number of distinct labels."""
@@ -166,7 +159,7 @@ class NextVersion:
             for part in (
                 chosen_rows(batches_of(self.sources.texts), plan.texts),
                 chosen_rows(batches_of(self.sources.merged), plan.promoted),
-                self._arriving(np.flatnonzero(plan.placed)),
+                self._arriving(plan.placed),
             ):
                 for batch in part:
                     writer.write(batch)
@@ -174,18 +167,20 @@ class NextVersion:
         return len(labels.drop_null())
 
     def _write_merged(self, path: Path, plan: Plan) -> None:
-        own, decided = self._divided(plan.folded[plan.folded >= self._n_stored] - self._n_stored)
-        moved = _flags(self._moved(plan), len(self.stored.merged))
-        order = np.concatenate([self._moved(plan) + len(self.stored.texts), own + self._n_stored,
-                                decided + self._n_stored])  # fmt: skip
+        folded, moved = self._folded(plan), self._moved(plan)
+        own, decided = self._divided(folded)
+        arriving = np.concatenate([np.flatnonzero(own), decided]) + self._n_stored
+        order = np.concatenate([moved + len(self.stored.texts), arriving])
         into = self.names(plan.into[np.searchsorted(plan.folded, order)])
         with RowGroupWriter(path, MERGED_ROWS) as writer:
             for batch in chosen_rows(batches_of(self.sources.merged), plan.merged):
                 writer.write(batch)
             start = 0
             for part in (
-                chosen_rows(batches_of(self.sources.merged), moved),
-                self._arriving(np.sort(np.concatenate([own, decided]))),
+                chosen_rows(
+                    batches_of(self.sources.merged), _flags(moved, len(self.stored.merged))
+                ),
+                self._arriving(folded),
             ):
                 for batch in part:
                     target = into.slice(start, batch.num_rows)

@@ -6,14 +6,12 @@ is), so that ten million rows are compared without their texts in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from longtail.content import (
     UNDATED,
@@ -24,13 +22,10 @@ from longtail.content import (
     duplicate_keys,
     row_digests,
 )
+from longtail.hash_tables import Bools, Ints, repeated, same_hashes
 from longtail.hashing import Hashes, wide_hash
-from longtail.row_groups import MAX_ROWS, RowGroupWriter, Source, batches_of
+from longtail.row_groups import MAX_ROWS, RowGroupWriter, Source, batches_of, row_count
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
-NOWHERE = -1
 _WIDE = ("ids", "content", "keys")
 _SCHEMA = pa.schema(
     [
@@ -77,21 +72,36 @@ class RowIndex:
         return same_hashes(self.content[rows], other.content[of_other])
 
 
-def concat(parts: Iterable[RowIndex]) -> RowIndex:
-    """Several indices as one, in order."""
-    columns: dict[str, list[NDArray[np.generic]]] = {
-        "ids": [np.empty((0, 2), np.uint64)],
-        "content": [np.empty((0, 2), np.uint64)],
-        "keys": [np.empty((0, 2), np.uint64)],
-        "dates": [np.empty(0, np.int64)],
-        "annotators": [np.empty(0, np.uint64)],
-    }
+Chosen = tuple[RowIndex, Bools | Ints]
+"""An index and which of its rows: flags, or places."""
+
+
+def empty_index(n_rows: int) -> RowIndex:
+    """An index to be filled."""
+    ids, content, keys = (np.empty((n_rows, 2), dtype=np.uint64) for _ in _WIDE)
+    return RowIndex(
+        ids, content, keys, np.empty(n_rows, dtype=np.int64), np.empty(n_rows, dtype=np.uint64)
+    )
+
+
+def gathered(parts: Iterable[RowIndex], n_rows: int) -> RowIndex:
+    """Consecutive indices as one, filled as they come: never are there two of every row.
+
+    Args:
+        parts: in order.
+        n_rows: of all of them together.
+    """
+    whole, start = empty_index(n_rows), 0
     for part in parts:
-        for name, arrays in columns.items():
-            arrays.append(getattr(part, name))
-    # One column after the other, so that the parts are not all there beside the whole.
-    joined: dict[str, Any] = {name: np.concatenate(columns.pop(name)) for name in list(columns)}
-    return RowIndex(**joined)
+        for field in fields(RowIndex):
+            getattr(whole, field.name)[start : start + len(part)] = getattr(part, field.name)
+        start += len(part)
+    return whole
+
+
+def concat(parts: Sequence[RowIndex]) -> RowIndex:
+    """Several indices as one, in order."""
+    return gathered(parts, sum(map(len, parts)))
 
 
 def index_of(table: pa.Table, *, keys: bool = True) -> RowIndex:
@@ -123,85 +133,31 @@ def indexed(source: Source) -> tuple[RowIndex, pa.Array]:
             labels[:] = [pa.concat_arrays([*labels, distinct_labels(batch)]).unique()]
             yield index_of(batch)
 
-    index = concat(parts())
+    index = gathered(parts(), row_count(source))
     if repeated(index.ids).any():
         raise ValueError("ids must be unique; merge the annotations first")
     return index, labels[0]
 
 
-def same_hashes(left: Hashes, right: Hashes) -> Bools:
-    """Row by row: whether two arrays of hashes, shape (n, 2), are equal."""
-    same: Bools = (left[:, 0] == right[:, 0]) & (left[:, 1] == right[:, 1])
-    return same
-
-
-def places_of(asked: Hashes, known: Hashes) -> Ints:
-    """Where each hash stands among others.
+def write_index(path: Path, parts: Iterable[Chosen]) -> None:
+    """Write the chosen rows of indices, one after the other, into a Parquet file.
 
     Args:
-        asked: shape (m, 2).
-        known: shape (n, 2); where one stands more than once, the first of them is found.
-
-    Returns:
-        Its row in ``known``, or NOWHERE; shape (m,).
+        path: the file.
+        parts: indices, and which of their rows.
     """
-    found = np.full(len(asked), NOWHERE, dtype=np.int64)
-    if not (len(asked) and len(known)):
-        return found
-    order = np.argsort(known[:, 0], kind="stable")
-    high = known[order, 0]
-    by_value = np.argsort(asked[:, 0])  # looking up in order keeps within the processor's cache
-    at = np.searchsorted(high, asked[by_value, 0])
-    pending = at < len(high)
-    while pending.any():
-        rows = by_value[pending]
-        candidates = order[at[pending]]
-        match = same_hashes(asked[rows], known[candidates])
-        found[rows[match]] = candidates[match]
-        # Nearly never: another hash with the same first 64 bits.
-        at[pending] += 1
-        left = np.flatnonzero(pending)[~match]
-        left = left[at[left] < len(high)]
-        left = left[high[at[left]] == asked[by_value[left], 0]]
-        pending = np.zeros_like(pending)
-        pending[left] = True
-    return found
-
-
-def number_distinct(hashes: Hashes) -> tuple[Ints, int]:
-    """A number from 0 on for each hash, equal ones alike, and how many distinct ones there are."""
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = ~same_hashes(hashes[order[1:]], hashes[order[:-1]])
-    numbers = np.empty(len(order), dtype=np.int64)
-    numbers[order] = np.cumsum(fresh) - 1
-    return numbers, int(fresh.sum())
-
-
-def repeated(hashes: Hashes) -> Bools:
-    """Which rows share their hash with another row; shape (n,)."""
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
-    high = hashes[order, 0]
-    alike = np.flatnonzero(high[1:] == high[:-1])
-    del high
-    alike = alike[hashes[order[alike + 1], 1] == hashes[order[alike], 1]]
-    shared = np.zeros(len(hashes), dtype=bool)
-    shared[order[alike]] = True
-    shared[order[alike + 1]] = True
-    return shared
-
-
-def write_index(path: Path, parts: Iterable[RowIndex]) -> None:
-    """Write indices one after the other into a Parquet file."""
     with RowGroupWriter(path, _SCHEMA) as writer:
-        for part in parts:
-            for start in range(0, len(part), MAX_ROWS):
-                writer.write(_as_table(part.take(slice(start, start + MAX_ROWS))))
+        for index, rows in parts:
+            for start in range(0, len(rows), MAX_ROWS):
+                here = rows[start : start + MAX_ROWS]
+                if here.dtype == bool:
+                    here = start + np.flatnonzero(here)
+                writer.write(_as_table(index.take(here)))
 
 
 def read_index(path: Path) -> RowIndex:
     """Read what :func:`write_index` wrote."""
-    return concat(_read_parts(path))
+    return gathered(_read_parts(path), row_count(path))
 
 
 def _read_parts(path: Path) -> Iterator[RowIndex]:

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from longtail.dataset_index import (
+from longtail.dataset_index import RowIndex
+from longtail.hash_tables import (
     NOWHERE,
     Bools,
     Ints,
-    RowIndex,
     number_distinct,
     places_of,
     repeated,
@@ -204,12 +204,14 @@ class _Keys:
 def _originals(seeking: Ints, base: Ints, keys: _Keys, names: NamesOf) -> Ints:
     """For each row that seeks one, the row that it repeats, or NOWHERE if it repeats none."""
     sought = keys.of(seeking)
-    base_keys = keys.of(base)
-    hit = places_of(base_keys, sought) != NOWHERE
-    rows = np.concatenate([base[hit], seeking])
-    shared = repeated(np.concatenate([base_keys[hit], sought]))
-    is_seeking = np.arange(len(rows)) >= int(hit.sum())
-    rows, is_seeking = rows[shared], is_seeking[shared]
+    in_base = places_of(keys.of(base), sought) != NOWHERE
+    base = base[in_base]
+    shared = repeated(np.concatenate([keys.of(base), sought]) if len(base) else sought)
+    del sought
+    seeks = shared[len(base) :]
+    base, alike = base[shared[: len(base)]], seeking[seeks]
+    rows = np.concatenate([base, alike])
+    is_seeking = np.arange(len(rows)) >= len(base)
     into = np.full(len(seeking), NOWHERE, dtype=np.int64)
     if not len(rows):
         return into
@@ -222,7 +224,7 @@ def _originals(seeking: Ints, base: Ints, keys: _Keys, names: NamesOf) -> Ints:
     original[group[order][first]] = rows[order][first]
     found = original[group]
     found[found == rows] = NOWHERE
-    into[shared[-len(seeking) :]] = found[is_seeking]
+    into[seeks] = found[is_seeking]
     return into
 
 

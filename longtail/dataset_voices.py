@@ -18,16 +18,7 @@ from longtail.annotations.merge import resolve_voices
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import AnnotatorPolicy
 from longtail.content import canonical
-from longtail.dataset_index import (
-    NOWHERE,
-    Bools,
-    Ints,
-    RowIndex,
-    concat,
-    index_of,
-    number_distinct,
-    places_of,
-)
+from longtail.dataset_index import RowIndex, concat, index_of
 from longtail.dataset_plan import (
     CHANGED,
     OUTDATED,
@@ -38,6 +29,7 @@ from longtail.dataset_plan import (
     Stored,
     Verdicts,
 )
+from longtail.hash_tables import NOWHERE, Bools, Ints, number_distinct, places_of
 from longtail.hashing import Hashes
 from longtail.row_groups import Source, batches_of, chosen_rows
 
@@ -119,9 +111,7 @@ def hear(
         anew: decide every text with several voices, since the policy is another one.
     """
     old = _pool_index(batches_of(sources.voices))
-    present = np.concatenate([stored.texts.ids[kept.texts], stored.merged.ids[kept.merged]])
-    stays = places_of(old.ids, present) != NOWHERE
-    del present
+    stays = _is_kept(old.ids, stored, kept)
     given = _pool(map(canonical, batches_of(sources.given_voices)))
     given = given.filter(places_of(given.index.ids, accepted.ids) != NOWHERE)
     at_text = places_of(accepted.ids, stored.texts.ids)
@@ -158,6 +148,15 @@ def hear(
         arriving, decided, from_decided, voices.table.filter(pa.array(several)),
         stays & ~again, is_new,
     )  # fmt: skip
+
+
+def _is_kept(ids: Hashes, stored: Stored, kept: Kept) -> Bools:
+    """Which ids belong to a stored row that stays."""
+    at_text = places_of(ids, stored.texts.ids)
+    at_merged = places_of(ids, stored.merged.ids)
+    here: Bools = (at_text != NOWHERE) & np.append(kept.texts, False)[at_text]
+    here |= (at_merged != NOWHERE) & np.append(kept.merged, False)[at_merged]
+    return here
 
 
 def _combine(before: _Pool, now: _Pool) -> tuple[_Pool, Bools, Bools]:
@@ -233,7 +232,7 @@ def _pool(batches: Iterable[pa.Table]) -> _Pool:
 
 
 def _pool_index(batches: Iterable[pa.Table]) -> RowIndex:
-    return concat(index_of(batch, keys=False) for batch in batches)
+    return concat([index_of(batch, keys=False) for batch in batches])
 
 
 def _joined(first: _Pool, second: _Pool) -> _Pool:

@@ -52,6 +52,21 @@ def batches_of(source: Source, columns: list[str] | None = None) -> Iterator[pa.
         raise StoreError(f"{source}: not a readable Parquet file ({error})") from error
 
 
+def row_count(source: Source) -> int:
+    """How many rows there are.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    if isinstance(source, pa.Table):
+        return int(source.num_rows)
+    try:
+        with storage.open_input(source) as handle:
+            return int(pq.ParquetFile(handle).metadata.num_rows)
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{source}: not a readable Parquet file ({error})") from error
+
+
 def chosen_rows(batches: Iterable[pa.Table], chosen: NDArray[np.bool_]) -> Iterator[pa.Table]:
     """The chosen rows of consecutive parts of a table; ``chosen`` has an entry for every row."""
     start = 0

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from longtail.config import GROUPS, GroupSettings
-from longtail.dataset_index import number_distinct, repeated, same_hashes
+from longtail.hash_tables import number_distinct, repeated, same_hashes
 from longtail.hashing import Hashes, wide_hash
 from longtail.labels import LabelGroups, LabelSpace, group_labels, support
 from longtail.normalisation import normalised

@@ -1,52 +1,14 @@
-"""Hashes are found and compared as the strings themselves would be."""
+"""What the store keeps of a row in memory and beside the texts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from longtail.annotations.schema import ANNOTATIONS
-from longtail.dataset_index import (
-    NOWHERE,
-    RowIndex,
-    concat,
-    index_of,
-    indexed,
-    number_distinct,
-    places_of,
-    read_index,
-    repeated,
-    write_index,
-)
-
-# Few values, so that hashes share their first half, or their second, and are not the same.
-HASHES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=30)
-
-
-def hashes(pairs):
-    return np.array(pairs, dtype=np.uint64).reshape(-1, 2)
-
-
-@given(HASHES, HASHES)
-def test_each_hash_is_found_where_it_stands_first(asked, known):
-    expected = [known.index(pair) if pair in known else NOWHERE for pair in asked]
-    assert places_of(hashes(asked), hashes(known)).tolist() == expected
-
-
-@given(HASHES)
-def test_hashes_that_stand_more_than_once(pairs):
-    assert repeated(hashes(pairs)).tolist() == [pairs.count(pair) > 1 for pair in pairs]
-
-
-@given(HASHES)
-def test_distinct_hashes_are_numbered(pairs):
-    numbers, n = number_distinct(hashes(pairs))
-    assert n == len(set(pairs))
-    assert sorted(set(numbers.tolist())) == list(range(n))
-    assert len(set(zip(numbers.tolist(), pairs, strict=True))) == n
+from longtail.dataset_index import RowIndex, concat, index_of, indexed, read_index, write_index
+from longtail.hash_tables import repeated
 
 
 def table(*rows):
@@ -62,7 +24,7 @@ ROWS = table(
 
 def test_an_index_is_written_and_read_back(tmp_path):
     whole = index_of(ROWS)
-    parts = [whole.take(slice(0, 1)), whole.take(slice(1, 1)), whole.take(np.array([1, 2]))]
+    parts = [(whole, np.array([True, False, False])), (whole, np.array([1, 2]))]
     write_index(tmp_path / "index.parquet", parts)
     found = read_index(tmp_path / "index.parquet")
     for name in RowIndex.__dataclass_fields__:
