@@ -20,6 +20,8 @@ UNREAD = 0
 """The position of a tool's row until all rows of the export are numbered."""
 
 _SHOWN_NAMES = 12
+_DEFAULT = ColumnSettings()
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,16 @@ class Request:
         Args:
             own: fields that the tool itself says as long as they have their default names.
         """
-        default = ColumnSettings()
         names = {field: getattr(self.columns, field) for field in CANONICAL if field != "labels"}
         return {
             field: name
             for field, name in names.items()
-            if name is not None and not (field in own and name == getattr(default, field))
+            if name is not None and not (field in own and name == getattr(_DEFAULT, field))
         }
 
     def reads(self, field: str) -> bool:
         """Whether a field that the tool says in its own place is wanted."""
-        default = ColumnSettings()
-        return bool(getattr(self.columns, field) == getattr(default, field))
+        return bool(getattr(self.columns, field) == getattr(_DEFAULT, field))
 
 
 def require_keys(request: Request, found: Sequence[str], wanted: Mapping[str, str]) -> None:
@@ -80,7 +80,7 @@ def choose_key(request: Request, candidates: Sequence[str], what: str) -> str | 
     if named in candidates:
         return named
     shown = ", ".join(repr(name[:40]) for name in candidates[:_SHOWN_NAMES])
-    if named != ColumnSettings().labels and candidates:
+    if named != _DEFAULT.labels and candidates:
         raise DataError(
             f"{request.file}: no {what} {named!r}; found were {shown}. Name one of them with "
             "data.columns.labels"
@@ -138,7 +138,7 @@ def too_many(raw: str, n_rows: int) -> str | None:
 def as_json(value: object, otherwise: str) -> str:
     """An object as JSON for the quarantine."""
     try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        text = _ENCODER.encode(value)
     except (RecursionError, ValueError):
         return otherwise
     # Half characters that JSON escapes are no valid Unicode once they are not escaped any more.
