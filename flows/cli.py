@@ -211,7 +211,10 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_taxonomy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("taxonomy", help="check an export's labels, or list them")
+    parser = commands.add_parser(
+        "taxonomy", help="check an export's labels, or list them", epilog=_TAXONOMY_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     check = _command(
         actions, "check", "say what an export would change of the labels", _taxonomy_check,

@@ -67,7 +67,16 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
 
     said = capsys.readouterr().out
-    commands = ("demo", "retrain", "predict", "compare", "report", "promote", "rollback")
+    commands = [
+        "demo",
+        "retrain",
+        "predict",
+        "compare",
+        "taxonomy",
+        "report",
+        "promote",
+        "rollback",
+    ]
     assert all(f"    {name} " in said for name in commands)
 
 
