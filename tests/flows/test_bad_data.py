@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ def row(name, text, *labels):
 def write(path, *lines):
     path.write_bytes(b"\n".join(line if isinstance(line, bytes) else line.encode()
                                 for line in lines))  # fmt: skip
+    return path
+
+
+def workbook(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<?xml?>")
     return path
 
 
@@ -57,8 +64,8 @@ HOPELESS = {
         lambda at: write(at / "x.csv", "id,text,labels\n1,hello,a".encode("utf-16")),
         ["UTF-16, not UTF-8", "iconv -f UTF-16 -t UTF-8"],
     ),
-    "workbook": (lambda at: write(at / "x.csv", b"PK\x03\x04rest"), ["Excel", "save the sheet"]),
-    "json array": (lambda at: write(at / "x.json", '[{"id": "1"}]'), ["JSON array", "jq -c"]),
+    "workbook": (lambda at: workbook(at / "x.csv"), ["Excel", "save the sheet"]),
+    "json array": (lambda at: write(at / "x.json", '[{"id": "1"}]'), ["columns", "'text'"]),
 }
 
 

@@ -32,6 +32,7 @@ BYTES = st.none() | st.sampled_from(
 )
 DECIMALS = st.none() | st.sampled_from([Decimal("1.00"), Decimal("2.50"), Decimal("99999.00")])
 TICKS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-(10**10), 10**15)
+SECONDS = st.none() | st.integers(-(10**15), 10**15)  # Parquet keeps them as milliseconds
 DAYS = st.none() | st.integers(-(10**6), 4 * 10**6)
 LISTS = st.none() | st.lists(STRINGS, max_size=3)
 JSON_LISTS = st.none() | st.sampled_from(["", " ", "[]", '["a ", "b"]', "['a']", "a|b", "|", "[1]"])
@@ -48,7 +49,8 @@ def encoded(columns):
 def ticks(of):
     if of == pa.date32():
         return column(DAYS, pa.int32()).map(lambda array: array.cast(of))
-    return column(TICKS, pa.int64()).map(lambda array: array.cast(of))
+    cells = SECONDS if of.unit == "s" else TICKS
+    return column(cells, pa.int64()).map(lambda array: array.cast(of))
 
 
 TEXTS = (
