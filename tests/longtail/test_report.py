@@ -342,6 +342,15 @@ def test_without_metrics_the_distribution_is_that_of_the_statistics(run: Path) -
     assert "Training texts per label" not in text
 
 
+def test_skipped_rows_are_shown_with_what_the_export_says(run: Path) -> None:
+    text = rendered(run).text
+    assert "cancelled: the annotator skipped the task" in text
+    assert "2 rows skipped" in text
+    assert "skipped.parquet" in text
+    change(run, "account.json", lambda v: v.update(skipped_reasons={}))
+    assert "skipped.parquet" not in rendered(run).text
+
+
 def test_the_split_is_accounted_for(run: Path) -> None:
     quality = storage.read_json(run / "splits" / "quality.json")
     text = plain(rendered(run).text)
