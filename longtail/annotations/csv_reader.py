@@ -23,8 +23,8 @@ _ADVICE = 'close it, and write a quote within a text as ""'
 _NEVER_CLOSED = f"the quote opened in line {{}} is never closed; {_ADVICE}"
 _SUSPICIOUS_LINES = 3
 _SKIPPED = 1 << 20
-_FREE_GIVEN_BACK = 4 * MAX_RECORD_BYTES
-_MOST_GIVEN_BACK = 8
+_FREE_GIVEN_BACK = 16 << 20
+_MOST_GIVEN_BACK = 4
 """Characters that may be read again, besides the free ones, per character of the file."""
 
 

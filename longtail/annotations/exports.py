@@ -34,6 +34,7 @@ from longtail.errors import DataError
 
 _Objects = Callable[[], Iterator[Parsed]]
 _PEEKED_ROWS = 100
+_LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _first_labels(handle: IO[bytes], request: Request) -> list[object]:
     try:
         rows = csv_records(handle, request.file, {"labels": "label"})
         few = itertools.islice(rows, _PEEKED_ROWS)
-        return [row.values.get("label") for row in few if row.values is not None]
+        return [str((row.values or {}).get("label"))[:_LOOKED_AT] for row in few]
     except DataError:
         return []
     finally:

@@ -18,6 +18,7 @@ from longtail.annotations.objects import Parsed, as_object, keep_pairs, parse_js
 from longtail.errors import DataError
 
 _CHUNK = 1 << 16
+_MOST_CHUNKS = 8
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRUCTURE = re.compile(r'\\.?|["\[\]{}]', re.DOTALL)
 _SCALAR_END = re.compile(r"[,\]]")
@@ -30,16 +31,36 @@ class _Window:
     def __init__(self, handle: IO[bytes]) -> None:
         self._handle = handle
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+        self._spare = ""
+        self._spare_at = 0
         self.text = ""
         self.place = 0
         self.ended = False
 
     def more(self, at_least: int = 0) -> None:
         """Read on, and let go of what is behind."""
-        data = self._handle.read(max(at_least, _CHUNK))
-        self.ended = not data
-        self.text = self.text[self.place :] + self._decoder.decode(data, final=self.ended)
+        size = max(at_least, _CHUNK)
+        new = self._spare[self._spare_at : self._spare_at + size]
+        self._spare_at += len(new)
+        if not new:
+            self._spare, self._spare_at = "", 0
+            data = self._handle.read(size)
+            self.ended = not data
+            new = self._decoder.decode(data, final=self.ended)
+        self.text = self.text[self.place :] + new
         self.place = 0
+
+    def begin_item(self) -> None:
+        """After an item that took much reading, look at what follows in small pieces again.
+
+        A failed parse costs time by the length of the text, be the item ever so small.
+        """
+        if len(self.text) - self.place > _MOST_CHUNKS * _CHUNK:
+            cut = self.place + _CHUNK
+            self._spare = self.text[cut:] + self._spare[self._spare_at :]
+            self._spare_at = 0
+            self.text = self.text[self.place : cut]
+            self.place = 0
 
     def next_sign(self) -> str:
         """The next character that is no white space, or nothing at the end."""
@@ -131,14 +152,13 @@ def array_items(handle: IO[bytes], file: str) -> Iterator[Parsed]:
 
 
 def _item(window: _Window, position: int, file: str) -> Parsed:
-    scan = _Scan(window.text[window.place])
+    window.begin_item()
+    first = window.text[window.place]
+    scan = _Scan(first)
     while True:
-        try:
-            value, end = _DECODER.raw_decode(window.text, window.place)
-            complete = end < len(window.text) or window.ended
-            found = end if complete else None
-        except (ValueError, RecursionError):
-            value, found = None, scan.end(window.text, window.place)
+        value, found = _decoded(window, scan) if first == "{" else (None, None)
+        if found is None:
+            found = scan.end(window.text, window.place)
         if found is not None:
             raw, window.place = window.text[window.place : found], found
             return _parsed(position, value, raw)
@@ -148,6 +168,16 @@ def _item(window: _Window, position: int, file: str) -> Parsed:
         if length > MAX_RECORD_BYTES:
             return _passed_over(window, position, scan, file)
         window.more(length)
+
+
+def _decoded(window: _Window, scan: _Scan) -> tuple[object, int | None]:
+    """An object and where it ends, if it is whole and well formed."""
+    if scan.done:  # its end was not in sight the last time, and now the scan goes on from there
+        return None, None
+    try:
+        return _DECODER.raw_decode(window.text, window.place)
+    except (ValueError, RecursionError):
+        return None, None
 
 
 def _parsed(position: int, value: object, raw: str) -> Parsed:

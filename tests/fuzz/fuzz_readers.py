@@ -26,6 +26,8 @@ with atheris.instrument_imports(include=["longtail.annotations"]):
     from export_case import EXPORTS, tool_of_name
     from reading_case import count_rows
 
+    from longtail.annotations import json_array
+
 FORMATS = ("auto", "csv", "jsonl", "label-studio", "doccano", "argilla", "prodigy")
 COLUMNS = ({}, {"labels": "topic"}, {"labels": "label"}, {"id": "text", "annotator": None})
 MEMBERS = ("ann.jsonl", "bob.csv", "all.json")
@@ -44,7 +46,8 @@ def one_input(data: bytes) -> None:
     if len(data) < 2:
         return
     named = FORMATS[data[0] % len(FORMATS)]
-    options, packed = data[1] % 8, data[1] // 8 % 4
+    options, packed, small = data[1] % 8, data[1] // 8 % 4, data[1] // 32 % 2
+    json_array._CHUNK = 3 if small else 1 << 16  # so that items are cut at any place
     content = data[2:]
     if packed:
         content = archive_of(MEMBERS[packed - 1], content)

@@ -95,6 +95,12 @@ def test_a_damaged_array_is_refused(data, said):
     assert said in str(caught.value)
 
 
+def test_a_number_may_be_cut_anywhere(monkeypatch):
+    monkeypatch.setattr(json_array, "_CHUNK", 3)
+    (item,) = read(b"[0.0]")
+    assert "the number 0.0 was found" in item.why
+
+
 def test_nan_is_read_as_python_writes_it():
     (item,) = read(b'[{"a": NaN, "b": -Infinity}]')
     assert item.why is None
@@ -113,6 +119,23 @@ def test_an_endless_item_is_passed_over(monkeypatch, quote):
     assert (first.value, last.value) == ({"k": 1}, {"k": 2})
     with pytest.raises(DataError, match="cut off after item 1"):
         read(b'[{"k": 1},' + long[: len(long) // 2])
+
+
+def test_small_items_behind_a_large_one_are_looked_at_in_small_pieces(monkeypatch):
+    longest = 0
+    original = json_array._DECODER.raw_decode
+
+    class Watched:
+        def raw_decode(self, text, place):
+            nonlocal longest
+            longest = len(text) - place
+            return original(text, place)
+
+    monkeypatch.setattr(json_array, "_DECODER", Watched())
+    monkeypatch.setattr(json_array, "_CHUNK", 16)
+    found = read(b'[{"k": "' + b"x" * 3000 + b'"}' + b",{bad}" * 500 + b"]")
+    assert sum(item.why is not None for item in found) == 500
+    assert longest <= 16 * json_array._MOST_CHUNKS
 
 
 class _Endless(io.RawIOBase):
