@@ -168,7 +168,7 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 def _check(loader: _Loader, node: yaml.Node, origin: str) -> None:
     if isinstance(node, yaml.ScalarNode) and node.tag != _MERGE:
         try:
-            loader.construct_object(node)
+            hash(loader.construct_object(node))  # a value with the tag of a list cannot be a key
         except _BAD_SCALAR as error:
             shown = node.value[:60]
             raise ConfigError(
