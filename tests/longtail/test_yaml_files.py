@@ -56,7 +56,8 @@ def test_merged_keys_may_be_overridden():
     ("text", "line"),
     [("a: 1\nb: [1\n", 3), ("a: 1\n\tb: 2", 2), ("a: !!python/object/apply:os.getcwd []", 1),
      ("a: 1\n--- \nb: 2", 2), ("a: 1\nb: 2026-13-45", 2), ("a: !!int x", 1), ("a: !!bool x", 1),
-     ("a: !!timestamp x", 1), ("a: !!int ''", 1), ("a: 1\n[1]: 2", 2), ("a: *b", 1), ("!!pairs a: 1", 1),
+     ("a: !!timestamp x", 1), ("a: !!int ''", 1), ("a: 1\n[1]: 2", 2), ("a: *b", 1),
+     ("!!pairs a: 1", 1),
      ("a:\n  b: !!float x", 2), ("a: =", 1), ("\n\nx: !tag y", 3), (f"a: {'9' * 5000}", 1)],
 )  # fmt: skip
 def test_what_is_not_such_yaml_is_refused_with_its_line(text, line):
