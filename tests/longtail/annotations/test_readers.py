@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -170,3 +171,31 @@ def test_no_garbage_raises_anything_but_a_data_error(tmp_path, kind, lines):
     if kind == "jsonl":
         n_lines = sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
         assert table.num_rows == n_lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tasks", "lines"])
+def test_memory_does_not_grow_with_the_export(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("longtail.annotations.readers._BATCH_CHARACTERS", 1 << 20)
+    monkeypatch.setattr("longtail.annotations.objects._PEEK_CHARACTERS", 1 << 20)
+
+    def item(number):
+        text = f"word {number} " * 100
+        task = {"id": number, "data": {"text": text}, "annotations": [{"id": 1, "result": []}]}
+        return json.dumps(task if kind == "tasks" else {"id": number, "text": text, "labels": []})
+
+    def peak(n_items):
+        path = tmp_path / "export.json"
+        with path.open("w") as file:
+            file.write("[" if kind == "tasks" else "")
+            file.writelines(item(number) + ",\n"[kind == "lines" :] for number in range(n_items))
+            file.write("{}]" if kind == "tasks" else "")
+        tracemalloc.start()
+        n_rows = sum(batch.num_rows for batch in read_annotations(path, DataSettings()))
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert n_rows == n_items + (kind == "tasks")
+        return used
+
+    peak(100)  # what is imported on the way
+    assert peak(16_000) < 1.3 * peak(4_000)
