@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from longtail.annotations.merge import current_voices
 from longtail.annotations.row_codes import UNDATED, Codes
+from longtail.known import to_microseconds
 
 _MOST_PERIODS = 18
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def shared_voices(voices: pa.Table) -> pa.Table:
@@ -34,10 +34,11 @@ def since_of(names: pa.Array, since: Mapping[str, datetime | None] | None) -> Co
 
     Args:
         names: the labels, length L.
-        since: moments by label, read as UTC without zone; None or no entry: always.
+        since: moments with a time zone by label; None or no entry: always.
     """
     given = since or {}
-    return np.array([_microseconds(given.get(name)) for name in names.to_pylist()], dtype=np.int64)
+    began = (to_microseconds(given.get(name), UNDATED) for name in names.to_pylist())
+    return np.fromiter(began, dtype=np.int64, count=len(names))
 
 
 def periods_of(dates: Codes) -> tuple[Codes, list[str | None]]:
@@ -65,11 +66,3 @@ def _period(number: int, length: int) -> str | None:
     year, part = divmod(number * length, 12)
     year += 1970
     return {1: f"{year}-{part + 1:02d}", 3: f"{year}-Q{part // 3 + 1}", 12: f"{year}"}[length]
-
-
-def _microseconds(moment: datetime | None) -> int:
-    if moment is None:
-        return int(UNDATED)
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    passed = aware - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds

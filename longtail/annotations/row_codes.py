@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-UNDATED = np.iinfo(np.int64).min
+UNDATED = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def row_codes(table: pa.Table) -> RowCodes:
     pair_row, pair_label, names = _pairs(table["labels"])
     has_labels = pc.is_valid(table["labels"]).to_numpy()
     content, _ = _joint(about, *_coded(_spelled(pair_row, pair_label, has_labels)))
-    dates = table["annotated_at"].cast(pa.int64()).fill_null(int(UNDATED)).to_numpy()
+    dates = table["annotated_at"].cast(pa.int64()).fill_null(UNDATED).to_numpy()
     return RowCodes(
         id=ids - 1, n_ids=n_ids - 1, voice=voice, n_voices=n_voices, about=about,
         content=content, date=dates,
