@@ -114,7 +114,7 @@ def _text_as_named(
     if found != "csv" and certain:
         advice = "data.format: jsonl" if named == "csv" else "data.format: auto"
         raise DataError(f"{path}: looks like {_CALLED[found]}, not {named}; set {advice}")
-    if found == "csv" and not re.search(rb"(^|\n)\s*[\[{]", head):
+    if found == "csv" and not re.search(rb"(?m)^[ \t]*[\[{]", head):
         raise DataError(
             f"{path}: looks like CSV or plain text, not {named}; no line of it begins with a "
             "brace. Set data.format: auto"

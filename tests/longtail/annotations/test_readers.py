@@ -91,6 +91,18 @@ def test_a_parquet_file_under_another_named_format(tmp_path):
         read(put(tmp_path, "b.csv", CSV), format="parquet")
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("named", ["auto", "jsonl", "prodigy", "doccano", "label-studio"])
+@pytest.mark.parametrize("data", [b"\n", b" \t", b"[ ", b"{ ", b'"\n', b"[{", b'["\\'])
+def test_much_of_nothing_is_refused_or_set_aside_at_once(tmp_path, data, named):
+    path = put(tmp_path, "a", data * 300_000)
+    try:
+        table = read(path, format=named)
+    except DataError:
+        return
+    assert all(table["problems"].to_pylist())
+
+
 def test_absent_and_directory_and_unknown_protocol(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read(tmp_path / "nothing.csv")
