@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 
+import pyarrow as pa
 import pytest
 from export_case import (
     ARGILLA,
@@ -18,6 +19,7 @@ from export_case import (
     PRODIGY,
     PRODIGY_TEACH,
     as_lines,
+    as_parquet,
     as_zip,
     tool_of_name,
 )
@@ -154,3 +156,13 @@ def test_cells_of_anything(rows, data):
 @pytest.mark.parametrize("named", ["auto", "label-studio", "doccano", "argilla", "prodigy"])
 def test_any_bytes(named, data):
     count_rows(data, format=named)
+
+
+@given(data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_edited_records_as_parquet(data):
+    try:
+        content = as_parquet(data.draw(mutated_objects(ARGILLA)))
+    except (pa.ArrowException, ValueError, TypeError, AttributeError, OverflowError):
+        return  # no table has such columns
+    count_rows(content, format=data.draw(st.sampled_from(["auto", "argilla"])))
