@@ -8,7 +8,6 @@ from prefect import flow
 
 from flows.config import AuditConfig
 from flows.runtime import show_progress
-from longtail.errors import ConfigError
 from tasks.audit import audit_dataset, audit_export
 from tasks.ingest import current_dataset, ingest_export
 from tasks.run import open_run
@@ -31,9 +30,6 @@ def audit(config: AuditConfig) -> Path:
     """
     show_progress()
     path = config.data.path
-    if path is None and config.name is None:
-        raise ConfigError("Nothing to audit: name an export with --data FILE, or a data set "
-                          "with --name NAME.")  # fmt: skip
     run = open_run(config.model_name, config.store_directory, config.directory, config)
     if path is None:
         return audit_dataset(run, current_dataset(run), config.data, config.audit)

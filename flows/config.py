@@ -166,7 +166,12 @@ class AuditConfig(Settings):
     @property
     def model_name(self) -> str:
         """The name given, else the one that the export's file name gives."""
-        return self.name or name_of(self.data.path or "")
+        if self.name is None and self.data.path is None:
+            raise ConfigError(
+                "Nothing to audit: name an export with --data FILE, or a stored data set with "
+                "--name NAME."
+            )
+        return self.name or name_of(str(self.data.path))
 
     @property
     def store_directory(self) -> Path:

@@ -79,6 +79,7 @@ def run_compare(config: CompareConfig) -> int:
 def run_audit(config: AuditConfig) -> int:
     """Audit annotations, print what was found and where the list of it is."""
     _check_first_rows(config.data)
+    _ = config.model_name  # raises where there is none
     from flows.audit import audit
     from longtail.report.audit_page import summary
 

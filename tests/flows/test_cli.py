@@ -49,7 +49,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy(arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "retrain", "predict", "compare", "report", "promote", "rollback"]
+    "command", ["demo", "retrain", "predict", "compare", "audit", "report", "promote", "rollback"]
 )
 def test_every_command_explains_itself_and_the_exit_codes(command, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -72,6 +72,7 @@ def test_help_lists_every_command(capsys):
         "retrain",
         "predict",
         "compare",
+        "audit",
         "taxonomy",
         "report",
         "promote",
@@ -166,22 +167,27 @@ def test_the_flows_outcome_is_the_exit_code(monkeypatch, code):
 def test_the_other_commands_hand_on_what_was_said(monkeypatch):
     seen = {}
     monkeypatch.setattr(console, "run_predict", lambda config: seen.update(predict=config) or 0)
+    monkeypatch.setattr(console, "run_audit", lambda config: seen.update(audit=config) or 0)
     monkeypatch.setattr(console, "run_report", lambda run: seen.update(report=run) or 0)
     monkeypatch.setattr(console, "run_rollback", lambda **asked: seen.update(rollback=asked) or 0)
 
     assert main(["predict", "--data", "x.csv", "--out", "y.csv"]) == 0
+    assert main(["audit", "--data", "x.csv", "--set", "audit.folds=3"]) == 0
     assert main(["report", "runs/week48"]) == 0
     assert main(["rollback", "--reason", "why", "--to", "3"]) == 0
     assert (seen["predict"].data.path, seen["predict"].out) == ("x.csv", "y.csv")
+    assert (seen["audit"].data.path, seen["audit"].audit.folds) == ("x.csv", 3)
+    assert (seen["audit"].model_name, seen["audit"].directory) == ("x", "audit")
     assert seen["report"] == "runs/week48"
     assert seen["rollback"] == {"name": None, "store": None, "to": 3, "by": None, "reason": "why"}
 
 
-@pytest.mark.parametrize("arguments", [["retrain"], ["retrain", "--data", "absent.csv"]])
-def test_what_cannot_be_done_is_said_before_a_flow_starts(arguments, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "flows.retrain", None)  # an import of it would fail
+@pytest.mark.parametrize("arguments", [["--data", "absent.csv"], []])
+@pytest.mark.parametrize("command", ["retrain", "audit"])
+def test_what_cannot_be_done_is_said_before_a_flow_starts(command, arguments, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, f"flows.{command}", None)  # an import of it would fail
 
-    assert main(arguments) in (1, 2)
+    assert main([command, *arguments]) in (1, 2)
     assert capsys.readouterr().err.startswith("longtail: ")
 
 
