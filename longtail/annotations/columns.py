@@ -86,6 +86,8 @@ def _advice(field: str, name: str, found: Sequence[str]) -> str:
     guess = _guess(field, name, found)
     if guess is None:
         return f"data.columns.{field}: NAME"
+    # Half a character in a key of JSON could not be printed.
+    guess = guess.encode("utf-8", "backslashreplace").decode()
     return f"data.columns.{field}: {guess} (did you mean {guess!r}?)"
 
 

@@ -211,3 +211,10 @@ def test_memory_does_not_grow_with_the_export(tmp_path, monkeypatch, kind):
 
     peak(100)  # what is imported on the way
     assert peak(16_000) < 1.3 * peak(4_000)
+
+
+def test_half_a_character_in_the_name_of_a_key_can_be_printed(tmp_path):
+    path = put(tmp_path, "a.jsonl", '{"\\ud800id": "x", "text": "t", "labels": []}\n')
+    with pytest.raises(DataError, match="did you mean") as caught:
+        read(path)
+    assert str(caught.value).encode()
