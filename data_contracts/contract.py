@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ class Checked:
     """Annotation rows after the contract; every input row is in exactly one of the two tables.
 
     Attributes:
-        accepted: ANNOTATIONS, ``position`` and ``raw``; labels sorted, each once.
+        accepted: ANNOTATIONS and ``position``; labels sorted, each once.
         quarantined: QUARANTINE, every reason of every row; ``raw`` is null where RAW's was.
     """
 
@@ -107,10 +108,14 @@ class AnnotationContract:
         good = np.ones(table.num_rows, dtype=bool)
         good[bad] = False
         self._note(findings, table["position"].to_numpy(), good)
-        accepted = table if good.all() else table.filter(pa.array(good))
+        accepted = table.select([*ANNOTATIONS.names, "position"])
+        if not bad:
+            return Checked(_with_label_sets(accepted), QUARANTINE.empty_table())
+        # Not take(): of a column in chunks it would copy all to fetch a few.
+        rows = dict(zip(bad, table.filter(pa.array(~good)).to_pylist(), strict=True))
         return Checked(
-            _with_label_sets(accepted.select([*ANNOTATIONS.names, "position", "raw"])),
-            self._quarantine(table, bad, critical, outside or {}),
+            _with_label_sets(accepted.filter(pa.array(good))),
+            self._quarantine(rows, critical, outside or {}),
         )
 
     @property
@@ -126,13 +131,11 @@ class AnnotationContract:
 
     def _quarantine(
         self,
-        table: pa.Table,
-        bad: list[int],
+        rows: Mapping[int, Mapping[str, Any]],
         critical: list[Finding],
         outside: Mapping[int, Sequence[str]],
     ) -> pa.Table:
-        reasons: dict[int, list[str]] = {row: [] for row in bad}
-        rows = dict(zip(bad, table.take(pa.array(bad, pa.int64())).to_pylist(), strict=True))
+        reasons: dict[int, list[str]] = {number: [] for number in rows}
         for finding in critical:
             for number in finding.rows:
                 row = {**rows[number], OUTSIDE: outside.get(number, ())}
@@ -140,7 +143,7 @@ class AnnotationContract:
         quarantined = [
             {**{name: rows[number][name] for name in ("position", "id", "raw")},
              "file": self._file, "reasons": reasons[number]}
-            for number in bad
+            for number in rows
         ]  # fmt: skip
         return pa.Table.from_pylist(quarantined, schema=QUARANTINE)
 

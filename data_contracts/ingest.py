@@ -202,7 +202,7 @@ def _read_once(
     positions, hashes, without = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], []
     skipped, n_rows, numbers = Tally(), 0, RowNumbers()
     with (
-        RowGroupWriter(staging / "accepted.parquet", ANNOTATIONS) as good,
+        RowGroupWriter(staging / "accepted.parquet", ANNOTATIONS, passing=True) as good,
         RowGroupWriter(staging / "quarantine.parquet", QUARANTINE) as bad,
         RowGroupWriter(staging / "skipped.parquet", SKIPPED) as unused,
     ):
@@ -210,7 +210,7 @@ def _read_once(
             n_rows += part.num_rows
             numbers.add(name.as_py() for name in part["id"])
             unused.write(_skipped(part, file, skipped))
-            checked = contract.check(part.filter(pc.is_null(part["skipped"])))
+            checked = contract.check(_used(part))
             good.write(checked.accepted)
             positions.append(checked.accepted["position"].to_numpy())
             hashes.append(stable_hash(checked.accepted["id"]))
@@ -237,12 +237,18 @@ def _skipped(part: pa.Table, file: str, tally: Tally) -> pa.Table:
     return pa.table(columns, schema=SKIPPED)
 
 
+def _used(part: pa.Table) -> pa.Table:
+    if part["skipped"].null_count == part.num_rows:
+        return part  # a filter would copy it
+    return part.filter(pc.is_null(part["skipped"]))
+
+
 def _merge(read: _Read, settings: DataSettings, staging: Path) -> Outcome:
     """Leave one row per id in the staged file, and write what several annotators said."""
     source, voices = staging / "accepted.parquet", staging / "voices.parquet"
     repeated = find_repeated(read.hashes)
     if len(repeated.starts) == 0:
-        with RowGroupWriter(voices, ANNOTATIONS):
+        with RowGroupWriter(voices, ANNOTATIONS, passing=True):
             return Outcome(len(read.positions), 0, CONFLICTS.empty_table())
     merge = partial(
         merge_annotations, policy=settings.several_annotators, at_least=settings.at_least

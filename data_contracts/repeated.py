@@ -114,7 +114,10 @@ def merge_repeated(
     buckets = _distribute(source, positions, repeated)
     conflicts: list[pa.Table] = []
     n_merged = 0
-    with RowGroupWriter(voices, ANNOTATIONS) as heard, RowGroupWriter(target, ANNOTATIONS) as out:
+    with (
+        RowGroupWriter(voices, ANNOTATIONS, passing=True) as heard,
+        RowGroupWriter(target, ANNOTATIONS, passing=True) as out,
+    ):
         waiting, opened = _PLACED.empty_table(), 0
         for first, rows in _numbered(source):
             last = first + rows.num_rows

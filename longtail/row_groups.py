@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -94,19 +95,39 @@ def in_order(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
     return pa.table(columns, schema=table.schema)
 
 
+def write_row_groups(path: Path, parts: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """Write a local file in row groups of bounded size; a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with RowGroupWriter(staging, schema) as writer:
+            for part in parts:
+                writer.write(part)
+        os.replace(staging, path)
+    except OSError as error:
+        error.filename = str(path)  # writing to a full disk names no file
+        raise
+    finally:
+        staging.unlink(missing_ok=True)
+
+
 class RowGroupWriter:
-    """Writes a local zstd Parquet file in row groups of bounded size, whatever it is handed.
+    """Writes a local Parquet file in row groups of bounded size, whatever it is handed.
 
     Args:
         path: the file; it is not written atomically, so it belongs into a staging directory.
         schema: of every table that is written.
+        passing: the file is read in this run and then thrown away: it is neither compressed nor
+            waited for until it is on the disk.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, passing: bool = False) -> None:
         self.rows = 0
         self._schema = schema
+        self._passing = passing
         self._handle = path.open("wb")
-        self._writer = pq.ParquetWriter(self._handle, schema, compression="zstd")
+        compression = "none" if passing else "zstd"
+        self._writer = pq.ParquetWriter(self._handle, schema, compression=compression)
         self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> Self:
@@ -122,7 +143,8 @@ class RowGroupWriter:
             self._flush()
             self._writer.close()
             self._handle.flush()
-            os.fsync(self._handle.fileno())
+            if not self._passing:
+                os.fsync(self._handle.fileno())
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from longtail import row_groups
+from longtail import row_groups, storage
 from longtail.errors import StoreError
-from longtail.row_groups import RowGroupWriter, batches_of, chosen_rows, in_order
+from longtail.row_groups import RowGroupWriter, batches_of, chosen_rows, in_order, write_row_groups
 
 TABLE = pa.table(
     {
@@ -82,3 +82,29 @@ def test_rows_are_taken_as_arrow_takes_them(monkeypatch):
     order = np.random.default_rng(0).permutation(100)
     assert in_order(TABLE, order).equals(TABLE.take(pa.array(order)))
     assert in_order(TABLE, order[:0]).schema == TABLE.schema
+
+
+def test_a_file_is_there_as_a_whole_or_not_at_all(tmp_path):
+    table = pa.table({"id": ["a", "b"]})
+    path = tmp_path / "folder" / "rows.parquet"
+
+    def failing():
+        yield table
+        raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        write_row_groups(path, failing(), table.schema)
+    assert list(path.parent.iterdir()) == []
+    write_row_groups(path, [table, table], table.schema)
+    assert storage.read_parquet(path)["id"].to_pylist() == ["a", "b", "a", "b"]
+    assert [one.name for one in path.parent.iterdir()] == ["rows.parquet"]
+
+
+def test_a_file_that_is_passed_on_is_not_compressed(tmp_path):
+    table = pa.table({"id": ["a", "b"]})
+    for passing, compression in ((True, "UNCOMPRESSED"), (False, "ZSTD")):
+        with RowGroupWriter(tmp_path / "rows.parquet", table.schema, passing=passing) as writer:
+            writer.write(table)
+        column = pq.ParquetFile(tmp_path / "rows.parquet").metadata.row_group(0).column(0)
+        assert column.compression == compression
+        assert storage.read_parquet(tmp_path / "rows.parquet").equals(table)
