@@ -26,13 +26,13 @@ import numpy as np
 import pyarrow as pa
 from splitting import zipf_labels
 
-from longtail import storage
 from longtail.bridges import bridging_rows
 from longtail.config import SplitSettings
 from longtail.labels import LabelSpace
 from longtail.ledger import LedgerEntries, SplitLedger
 from longtail.near_duplicates import Units, find_units
 from longtail.partition import Partition, partition
+from longtail.row_groups import write_row_groups
 
 LABELS, WORDS, VOCABULARY = 1000, 100, 50_000
 EQUAL, SIMILAR = 1.0, 0.8
@@ -130,7 +130,7 @@ def stage(clock: Clock, table: pa.Table, space: LabelSpace, folder: Path) -> Non
 
     def write() -> None:
         for name, part in found.tables.items():
-            storage.write_parquet(folder / f"{name}.parquet", part)
+            write_row_groups(folder / f"{name}.parquet", [part], part.schema)
 
     units = clock("units", lambda: units_of(table, EQUAL))
     entries = clock("ledger: read", ledger.read)
@@ -141,7 +141,7 @@ def stage(clock: Clock, table: pa.Table, space: LabelSpace, folder: Path) -> Non
         lambda: ledger.extend(found.assigned, table["id"], dataset="first", after=entries),
     )
     clock("Parquet", write)
-    found = None  # type: ignore[assignment]
+    del found
     entries = clock("(later: ledger: read)", ledger.read)
     found = clock("(later: partition)", lambda: divide(entries))
     clock(

@@ -27,6 +27,7 @@ def polish(state: State) -> None:
         moves = [
             _improve(state, donor, taker, per_label)
             for donor, taker in permutations(range(len(state.targets)), 2)
+            if not state.full[taker]
         ]
         if not any(moves):
             return

@@ -33,7 +33,7 @@ def balance_sizes(state: State, *, keep_cover: bool) -> None:
             it, only where nothing else makes the size right.
     """
     while True:
-        donor, taker = int(np.argmin(state.room)), int(np.argmax(state.room))
+        donor, taker = int(np.argmin(state.room + state.slack)), int(np.argmax(state.room))
         pool = _movable(state, donor, taker)
         if keep_cover and len(pool):
             pool = pool[last_ones(state, pool, donor) == 0]
@@ -82,7 +82,9 @@ def _try_all(state: State) -> None:
     every = np.indices((n_splits,) * n_units, dtype=np.int8).reshape(n_units, -1)
     split_rows = np.stack([state.weights @ (every == split) for split in range(n_splits)])
     off = np.abs(split_rows - state.quota[:, None])
-    every = every[:, off.max(axis=0) <= _tolerance(state)]
+    fuller = split_rows > (state.quota - state.room)[:, None]
+    allowed = (off.max(axis=0) <= _tolerance(state)) & ~fuller[state.full].any(axis=0)
+    every = every[:, allowed]
     has_label = (state.counts.T > 0).astype(np.int64)
     lacking = state.required & (state.fixed.cover == 0)
     deficit = sum(
@@ -101,7 +103,7 @@ def _become(state: State, assignment: NDArray[np.int8]) -> None:
 
 def _tolerance(state: State) -> int:
     """Rows that a size may be off: less than the largest unit, or what it already is."""
-    return max(state.slack, int(state.weights.max()) - 1, int(np.abs(state.room).max()))
+    return max(int(state.slack.max()), int(state.weights.max()) - 1, int(np.abs(state.room).max()))
 
 
 def _deficit(state: State) -> int:
@@ -112,7 +114,8 @@ def _deficit(state: State) -> int:
 def _movable(state: State, donor: int, taker: int) -> Ints:
     """Units whose move makes the sizes better: those that overshoot on no side, else the least."""
     excess, lack = -state.room[donor], state.room[taker]
-    if min(excess, lack) <= 0 or max(excess, lack) <= state.slack:
+    enough = excess <= state.slack[donor] and lack <= state.slack.max()
+    if min(excess, lack) <= 0 or enough:
         return np.empty(0, dtype=np.int64)
     here = state.assignment == donor
     units = np.flatnonzero(here & (state.weights <= min(excess, lack)))
@@ -234,7 +237,10 @@ def _evaluate(
 def _size_error(state: State, split: int, home: int, gained: Ints) -> Ints:
     """Rows off target in both splits after ``split`` gains rows from ``home``; −1: not allowed.
 
-    Allowed is what stays within one unit of the targets, or gets no worse.
+    Allowed is what stays within one unit of the targets, or gets no worse; a split in which too
+    much stands already never gets more.
     """
     after = np.abs(np.stack([state.room[split] - gained, state.room[home] + gained]))
-    return np.where(after.max(axis=0) <= _tolerance(state), after.sum(axis=0), -1)
+    allowed = after.max(axis=0) <= _tolerance(state)
+    allowed &= ~(state.full[split] & (gained > 0)) & ~(state.full[home] & (gained < 0))
+    return np.where(allowed, after.sum(axis=0), -1)

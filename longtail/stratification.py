@@ -65,7 +65,8 @@ class State:
         support: rows with each label, fixed ones too, shape (labels,).
         targets: rows each split should have of the whole, shape (splits,).
         quota: rows each split should have of the free ones, shape (splits,).
-        slack: rows that a size may be off its target for the sake of the labels.
+        slack: rows that each size may be over its target for the sake of the labels.
+        full: splits in which more rows stand than they should have of the whole; they get none.
         priority: splits in the order in which a label with few units wants them.
         required: (labels, splits), True where the label has units enough to stand there.
         stakes: what one missing (label, split) counts for, shape (labels,): a label that could
@@ -82,7 +83,8 @@ class State:
     support: Ints
     targets: Ints
     quota: Ints
-    slack: int
+    slack: Ints
+    full: NDArray[np.bool_]
     priority: tuple[int, ...]
     required: NDArray[np.bool_]
     stakes: Ints
@@ -107,7 +109,7 @@ class State:
         units = np.bincount(counts.indices, minlength=n_labels) + fixed.cover.sum(axis=1)
         rank = np.empty(len(targets), dtype=np.int64)
         rank[list(priority)] = np.arange(len(targets))
-        wanted = targets - fixed.sizes
+        wanted, full = targets - fixed.sizes, fixed.sizes > targets
         # A split that already has more than its share gets nothing, and the others share the rest.
         quota = apportion(wanted, 1, int(weights.sum()), wanted)
         return cls(
@@ -117,7 +119,8 @@ class State:
             support=support,
             targets=targets,
             quota=quota,
-            slack=int(fixed.sizes.any()),
+            slack=np.where(full, 0, int(fixed.sizes.any())),
+            full=full,
             priority=priority,
             required=units[:, None] > rank[None, :],
             stakes=np.where(units >= len(targets), n_labels * len(targets) + 1, 1),

@@ -17,6 +17,7 @@ from longtail.labels import LabelSpace, group_labels, support
 from longtail.ledger import LedgerEntries, SplitLedger
 from longtail.near_duplicates import Units, find_units
 from longtail.partition import Partition, partition
+from longtail.row_groups import write_row_groups
 from longtail.statistics import describe
 from longtail.trainable import check_trainable, drop_rare_labels
 from tasks.artifacts import publish_table
@@ -40,7 +41,7 @@ def split_dataset(
     view = view_annotations(store.read(dataset.version), data)
     table, dropped, skipped = drop_rare_labels(view.table, data.min_label_support)
     check_trainable(table)
-    space = LabelSpace.of(table["labels"].to_pylist())
+    space = LabelSpace.of(table["labels"])
     with storage.lock(run.model_store / ".split.lock"):
         ledger = SplitLedger(run.model_store / "ledger")
         entries = ledger.read()
@@ -95,7 +96,7 @@ def _write_left_out(handle: SplitHandle, table: pa.Table, units: Units, parts: P
 def _write(run: RunHandle, parts: Partition, bridges: list[str]) -> SplitHandle:
     directory = run.directory / "splits"
     for name, rows in parts.tables.items():
-        storage.write_parquet(directory / f"{name}.parquet", rows)
+        write_row_groups(directory / f"{name}.parquet", [rows], rows.schema)
     quality = {**parts.quality, "bridges": bridges}
     storage.write_json(directory / "quality.json", quality)
     sizes = {name: rows.num_rows for name, rows in parts.tables.items()}

@@ -271,3 +271,38 @@ def test_the_reference_method_goes_through():
     result = split_up(texts(100), method="skmultilearn")
     assert all(result.tables[split].num_rows > 5 for split in SPLITS)
     assert result.quality["method"] == "skmultilearn"
+
+
+def test_a_text_whose_labels_changed_keeps_its_side(ledger):
+    first = split_up(texts(60))
+    entries = extend(ledger, first)
+    table = texts(60)
+    changed = [["L0", "brand new"] for _ in range(60)]
+    table = table.set_column(2, "labels", pa.array(changed, pa.list_(pa.string())))
+    second = split_up(table, entries)
+    assert side_of(second) == side_of(first)
+    assert assigned(second) == {}
+
+
+def test_the_split_that_the_data_brings_is_not_evened_out(ledger):
+    """Later texts with a split of their own go there, however full it is already."""
+    splits = ["train"] * 20 + ["validation"] * 5 + ["test"] * 25
+    entries = extend(ledger, split_up(texts(50, splits)))
+    more = splits + ["test"] * 10
+    assert [side_of(split_up(texts(60, more), entries))[f"t{row:04d}"] for row in range(60)] == more
+
+
+def test_new_texts_without_a_split_even_out_what_the_data_brought():
+    splits = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10 + [None] * 60
+    result = split_up(texts(100, splits))
+    sizes = [result.tables[split].num_rows for split in SPLITS]
+    assert all(abs(got - asked) <= 1 for got, asked in zip(sizes, (60, 20, 20), strict=True))
+
+
+def test_the_date_of_annotation_goes_with_the_text():
+    table = texts(30)
+    moments = pa.array(range(30), pa.timestamp("us", tz="UTC"))
+    result = split_up(table.append_column("annotated_at", moments))
+    everything = pa.concat_tables(result.tables.values()).sort_by("id")
+    assert everything["annotated_at"].to_pylist() == moments.to_pylist()
+    assert split_up(table).tables["test"]["annotated_at"].null_count == 6

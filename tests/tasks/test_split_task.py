@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +15,7 @@ from longtail.config import DataSettings, GroupSettings, SplitSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import DataError
 from longtail.ledger import SPLITS, SplitLedger
+from longtail.partition import SCHEMA
 from tasks.data import SplitData
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.split import split_dataset
@@ -44,10 +47,11 @@ def run(tmp_path):
     )
 
 
-def add(run, new):
+def add(run, new, **options):
     """A new version of the data set."""
     table = pa.Table.from_pylist(new, schema=ANNOTATIONS)
-    version = DatasetStore(run.model_store / "dataset").upsert(table, merge_duplicates=True).version
+    store = DatasetStore(run.model_store / "dataset")
+    version = store.upsert(table, merge_duplicates=True, max_deleted=1.0, **options).version
     return DatasetHandle(
         directory=version.path, fingerprint=version.fingerprint, version=version.version,
         n_texts=version.n_texts, n_labels=version.n_labels,
@@ -103,6 +107,30 @@ def test_a_run_that_another_has_overtaken_deletes_none_of_its_texts(run):
 
     assert len(ledger(run)) == 60
     assert not ledger(run).deleted.any()
+
+
+def test_a_deleted_text_that_returns_stands_where_it_stood(run):
+    first = ids(split(run, add(run, rows(0, 50))))
+    gone = sorted(first["test"])[:2]
+    here = [one for one in rows(0, 50) if one["id"] not in gone]
+    without = ids(split(run, add(run, here, export="full")))
+    standing = ledger(run).lookup(gone)
+    back = ids(split(run, add(run, rows(0, 50))))
+
+    assert without == {**first, "test": first["test"] - set(gone)}
+    assert standing.deleted.all()
+    assert {SPLITS[code] for code in standing.splits} == {"test"}
+    assert back == first
+    assert not ledger(run).deleted.any()
+
+
+def test_the_files_say_when_a_text_was_annotated(run):
+    moment = dt.datetime(2024, 5, 6, tzinfo=dt.UTC)
+    new = [{**one, "annotated_at": moment} for one in rows(0, 50)]
+    parts = SplitData(split(run, add(run, new)))
+
+    assert all(set(parts.table(name)["annotated_at"].to_pylist()) == {moment} for name in SPLITS)
+    assert parts.table("test").schema == SCHEMA
 
 
 def test_rare_labels_are_dropped_and_counted(run):
