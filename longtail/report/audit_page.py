@@ -11,7 +11,7 @@ from typing import Any
 from longtail import storage
 from longtail.audit import AUDIT, PAGE
 from longtail.errors import StoreError
-from longtail.report import audit_people, audit_tables, reproduce
+from longtail.report import audit_people, audit_sentences, audit_tables, reproduce
 from longtail.report.files import number, part
 from longtail.report.page import page
 from longtail.report.words import integer, plural
@@ -56,11 +56,11 @@ def summary(audit: Mapping[str, Any]) -> list[str]:
     errors, implied = part(audit, "label_errors"), part(audit, "implied")
     rare = part(audit, "rare_labels")
     said = [
-        audit_tables.duplicates_sentence(duplicates),
-        audit_tables.near_sentence(near),
-        audit_tables.errors_sentence(errors),
-        audit_tables.implied_sentence(implied),
-        audit_tables.rare_sentence(rare),
+        audit_sentences.duplicates_sentence(duplicates),
+        audit_sentences.near_sentence(near),
+        audit_sentences.errors_sentence(errors),
+        audit_sentences.implied_sentence(implied),
+        audit_sentences.rare_sentence(rare),
         audit_people.people_sentence(audit),
     ]
     return [sentence for sentence in said if sentence]
@@ -80,19 +80,19 @@ def _context(audit: dict[str, Any], run: dict[str, Any], directory: Path) -> dic
         ),
         "tiles": _tiles(audit),
         "summary": summary(audit),
-        "applied": audit_tables.applied_sentence(part(audit, "corrections")),
+        "applied": audit_sentences.applied_sentence(part(audit, "corrections")),
         "candidates": audit_tables.candidates_table(cells),
         "conflicts": audit_tables.conflicts_table(part(audit, "duplicates")),
-        "near_sides": audit_tables.sides_sentence(part(audit, "near_duplicates")),
+        "near_sides": audit_sentences.sides_sentence(part(audit, "near_duplicates")),
         "near": audit_tables.near_table(part(audit, "near_duplicates")),
-        "searched": audit_tables.searched_sentences(audit),
+        "searched": audit_sentences.searched_sentences(audit),
         "missing": audit_tables.suspects_table(audit, "add"),
         "wrong": audit_tables.suspects_table(audit, "remove"),
         "per_label": audit_tables.per_label_table(part(audit, "label_errors")),
         "worst_texts": audit_tables.worst_texts_table(audit),
         "implied": audit_tables.implied_table(part(audit, "implied")),
         "rare": audit_tables.rare_table(part(audit, "rare_labels")),
-        "rare_advice": audit_tables.rare_advice(part(audit, "rare_labels")),
+        "rare_advice": audit_sentences.rare_advice(part(audit, "rare_labels")),
         "people": audit_people.people(audit),
         "settings": audit_tables.settings_table(audit),
         "versions": reproduce.versions(),

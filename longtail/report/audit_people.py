@@ -138,22 +138,22 @@ def _shifts(audit: Mapping[str, Any]) -> Told:
         [
             Cell(str(one.get("label")), "name"),
             str(one.get("date"))[:10],
-            percent(number(one.get("rate_before"))),
-            percent(number(one.get("rate_after"))),
             Cell(", ".join(map(str, one.get("words_more") or ())), "name"),
             Cell(", ".join(map(str, one.get("words_less") or ())), "name"),
+            percent(number(one.get("rate_before"))),
+            percent(number(one.get("rate_after"))),
             decimal(number(one.get("q"))),
         ]
         for one in (found.get("labels") or ())[:_SHOWN]
     ]
-    columns = ["Label", "Since", "Before", "After", "Words more", "Words less", "q"]
+    columns = ["Label", "Since", "Words more", "Words less", "Before", "After", "q"]
     caption = "Share of the texts with the label before and after the date."
     sentence = (
         f"{plural(len(found.get('labels') or ()), 'label')} of {integer(_number(found, 'tested'))} "
         "that were tested changed at a date. Other texts, other annotators or another meaning: the "
         "words help to tell."
     )
-    return Told(title, sentence, table(caption, columns, rows, names=2) if rows else None)
+    return Told(title, sentence, table(caption, columns, rows, names=4) if rows else None)
 
 
 def _number(section: Mapping[str, Any], key: str) -> float:

@@ -1,10 +1,11 @@
-"""Tables and sentences of the audit page, from ``audit.json``."""
+"""Tables of the audit page, from ``audit.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from longtail.report.audit_sentences import count
 from longtail.report.files import number, part
 from longtail.report.table import Cell, Table, table
 from longtail.report.words import decimal, integer, listed, percent, plural
@@ -22,112 +23,6 @@ _REASONS = {
     "texts": "not searched for errors",
     "test": "no test text",
 }
-
-
-def _count(section: Mapping[str, Any], key: str) -> float:
-    return number(section.get(key)) or 0.0
-
-
-def duplicates_sentence(section: dict[str, Any]) -> str:
-    """How many texts stand again, and how many of them in conflict."""
-    if not section:
-        return ""
-    again = _count(section, "beyond_first")
-    if not again:
-        return "No text stands twice."
-    said = (
-        f"{plural(again, 'text')} of {integer(_count(section, 'texts'))} "
-        f"{'repeats' if again == 1 else 'repeat'} another one; of the "
-        f"{plural(_count(section, 'sets'), 'text')} that stand more than once, "
-        f"{integer(_count(section, 'conflicting_sets'))} are labelled in conflict."
-    )
-    in_train = number(section.get("test_in_train"))
-    if in_train is not None:
-        verb = "stands" if in_train == 1 else "stand"
-        said += f" {plural(in_train, 'test text')} also {verb} in train."
-    return said
-
-
-def near_sentence(section: dict[str, Any]) -> str:
-    """How many pairs, and what they disagree on."""
-    if not section:
-        return ""
-    pairs = _count(section, "pairs")
-    if not pairs:
-        return "No two different texts resemble each other closely."
-    return (
-        f"{plural(pairs, 'pair')} of texts are nearly the same; "
-        f"{integer(_count(section, 'conflicts'))} of them are labelled differently."
-    )
-
-
-def sides_sentence(section: dict[str, Any]) -> str:
-    """Where repeats and near-repeats would leak."""
-    if not section:
-        return ""
-    split = (
-        "In the data's own split"
-        if section.get("sides") == "data"
-        else "In a split that divides the texts one by one, as is usual,"
-    )
-    return (
-        f"{split} {plural(_count(section, 'divided'), 'pair')} would stand on different sides, and "
-        f"{plural(_count(section, 'test_texts'), 'test text')} would repeat a training text, "
-        "exactly or nearly. Longtail keeps what belongs together on one side, and leaves out of "
-        "training what the data's own split divides."
-    )
-
-
-def errors_sentence(section: dict[str, Any]) -> str:
-    """How many cells are suspected."""
-    if not section:
-        return "Likely wrong and missing labels were not searched for."
-    return (
-        f"{plural(_count(section, 'missing'), 'label')} are likely missing and "
-        f"{integer(_count(section, 'wrong'))} likely wrong, of the "
-        f"{plural(_count(section, 'labels'), 'label')} that are frequent enough to be searched."
-    )
-
-
-def implied_sentence(section: dict[str, Any]) -> str:
-    """How many implications, and how many texts break them."""
-    if not section:
-        return ""
-    found = _count(section, "implications")
-    if not found:
-        return "No label implies another one."
-    return (
-        f"{plural(found, 'pair')} of labels where the one implies the other; "
-        f"{plural(_count(section, 'missing'), 'text')} {_verb(_count(section, 'missing'))} that."
-    )
-
-
-def rare_sentence(section: dict[str, Any]) -> str:
-    """How many labels cannot be judged."""
-    found = _count(section, "labels")
-    return f"{plural(found, 'label')} are too rare to be judged." if found else ""
-
-
-def applied_sentence(section: dict[str, Any]) -> str:
-    """What became of the corrections that were accepted; empty without any."""
-    if not section:
-        return ""
-    skipped = [
-        f"{integer(_count(section, key))} {why}"
-        for key, why in (
-            ("text_changed", "because the text has changed since"),
-            ("text_gone", "because the text is gone"),
-            ("already_so", "because the label is already so"),
-        )
-        if _count(section, key)
-    ]
-    applied, accepted = _count(section, "applied"), _count(section, "accepted")
-    said = (
-        f"{integer(applied)} of {plural(accepted, 'accepted correction')} "
-        f"{'was' if applied == 1 else 'were'} applied, in "
-        f"{plural(_count(section, 'texts'), 'text')}; the stored annotations stay as they are."
-    )
-    return f"{said} Skipped: {listed(skipped)}." if skipped else said
 
 
 def candidates_table(section: dict[str, Any]) -> Table | None:
@@ -156,7 +51,7 @@ def conflicts_table(section: dict[str, Any]) -> Table | None:
         ]
         for one in found
     ]
-    total = _count(section, "conflicting_sets")
+    total = count(section, "conflicting_sets")
     caption = (
         f"Texts that stand more than once with different labels, {integer(len(rows))} of "
         f"{integer(total)}."
@@ -181,36 +76,11 @@ def near_table(section: dict[str, Any]) -> Table | None:
     ]
     caption = (
         f"Nearly the same text, {integer(len(rows))} of "
-        f"{plural(_count(section, 'pairs'), 'pair')}; those with different labels first. "
+        f"{plural(count(section, 'pairs'), 'pair')}; those with different labels first. "
         "Similarity is the share of three-word runs in common."
     )
     columns = ["Text", "First", "Its labels", "Second", "Its labels", "Similarity"]
     return table(caption, columns, rows, names=5, stacked=True) if rows else None
-
-
-def searched_sentences(audit: Mapping[str, Any]) -> list[str]:
-    """What was searched, and what was left out."""
-    section, settings = part(audit, "label_errors"), part(audit, "settings")
-    if not section:
-        why = "no label is frequent enough" if settings.get("label_errors") else "switched off"
-        return [f"Nothing was searched: {why}."]
-    said = [
-        (
-            f"{plural(_count(section, 'texts'), 'text')} and "
-            f"{plural(_count(section, 'labels'), 'label')} were searched by cross-validation in "
-            f"{integer(number(settings.get('folds')))} folds: every text is judged by a linear "
-            "model that has seen neither it nor a text that belongs with it. A suspicion is no "
-            "proof: where the model is weak, so is the list, and what is listed first is surest."
-        )
-    ]
-    left = section.get("excluded") or ()
-    if left:
-        said.append(
-            f"{plural(len(left), 'label')} were not searched, with fewer than "
-            f"{integer(number(settings.get('min_label_texts')))} texts they are too rare to judge; "
-            "they are listed below."
-        )
-    return said
 
 
 def suspects_table(audit: Mapping[str, Any], action: str) -> Table | None:
@@ -227,7 +97,7 @@ def suspects_table(audit: Mapping[str, Any], action: str) -> Table | None:
         for one in found
     ]
     what = "missing" if action == "add" else "wrong"
-    total = _count(errors, what)
+    total = count(errors, what)
     caption = (
         f"Labels that are likely {what}, the surest first, {integer(len(rows))} of "
         f"{integer(total)}; the others are in audit.json and the work list."
@@ -277,11 +147,11 @@ def implied_table(section: dict[str, Any]) -> Table | None:
         [
             Cell(str(one.get("label")), "name"),
             Cell(f"{one.get('implies')}{_implied_note(one)}", "name"),
+            Cell(_names((one.get("missing_ids") or ())[:5]), "name"),
             f"{integer(number(one.get('both')))} of {integer(number(one.get('texts')))}",
             percent(number(one.get("share"))),
             percent(number(one.get("lower"))),
             integer(number(one.get("missing"))),
-            Cell(_names((one.get("missing_ids") or ())[:5]), "name"),
         ]
         for one in found
     ]
@@ -289,8 +159,8 @@ def implied_table(section: dict[str, Any]) -> Table | None:
         "Where a text has the first label it has the second; at least: the share's one-sided 95 % "
         "lower bound (Wilson)."
     )
-    columns = ["Label", "Implies", "Texts", "Share", "At least", "Missing", "Such as"]
-    return table(caption, columns, rows, names=2) if rows else None
+    columns = ["Label", "Implies", "Broken by", "Texts", "Share", "At least", "Missing"]
+    return table(caption, columns, rows, names=3) if rows else None
 
 
 def rare_table(section: dict[str, Any]) -> Table | None:
@@ -311,24 +181,6 @@ def rare_table(section: dict[str, Any]) -> Table | None:
     return table(caption, columns, rows, names=2, sortable=True) if rows else None
 
 
-def rare_advice(section: dict[str, Any]) -> list[str]:
-    """What to do about each reason that occurs."""
-    advice = {
-        "too_few_units": "stand in fewer than three texts that are independent of each other, so "
-        "they cannot stand in train, validation and test: annotate more texts with them, merge "
-        "them with a broader label, or leave them out with data.min_label_support.",
-        "too_few_texts": "have too few texts to be searched for errors: look through their texts "
-        "by hand, or lower audit.min_label_texts and trust the list less.",
-        "not_in_test": "have no test text, so no report says how well they are recognised: they "
-        "reach the test set as new texts with them arrive.",
-    }
-    return [
-        f"{plural(_count(section, key), 'label')} {said}"
-        for key, said in advice.items()
-        if _count(section, key)
-    ]
-
-
 def settings_table(audit: Mapping[str, Any]) -> Table:
     """The settings of the search."""
     found = {
@@ -337,10 +189,6 @@ def settings_table(audit: Mapping[str, Any]) -> Table:
     }
     rows: list[list[str | Cell]] = [[name, Cell(str(value))] for name, value in found.items()]
     return table("Settings of this audit.", ["Setting", "Value"], rows)
-
-
-def _verb(count: float) -> str:
-    return "breaks" if count == 1 else "break"
 
 
 def _names(names: Iterable[Any] | None) -> str:

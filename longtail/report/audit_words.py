@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longtail.audit import PAGE
 from longtail.report.audit_page import summary
-from longtail.report.audit_tables import applied_sentence
+from longtail.report.audit_sentences import applied_sentence
 from longtail.report.files import RunFiles, part
 
 

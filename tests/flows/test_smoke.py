@@ -226,13 +226,13 @@ def test_prefect_shows_the_run_as_promoted_with_its_artifacts(week_one):
         runs = {run.id: run for run in client.read_flow_runs()}
         artifacts = client.read_artifacts()
         logged = [one for one in artifacts if str(week_one.directory) in str(one.data)]
-        assert [one.key for one in logged] == ["report"]
+        assert sorted(one.key for one in logged) == ["audit", "report"]
         run = runs[logged[0].flow_run_id]
         mine = {one.key for one in artifacts if one.flow_run_id == run.id}
 
     assert run.name == f"retrain-{NAME}"
     assert (run.state_name, str(run.state_type.value)) == ("Promoted", "COMPLETED")
-    assert mine == {"data-account", "splits", "arms", "groups", "verdict", "report"}
+    assert mine == {"data-account", "splits", "audit", "arms", "groups", "verdict", "report"}
 
 
 def test_mlflow_has_the_run_with_its_numbers_and_files(week_one):
