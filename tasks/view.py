@@ -1,16 +1,17 @@
-"""The stored annotations as this run sees them: under the taxonomy's names of today."""
+"""The stored annotations as this run sees them: today's names, accepted corrections."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from longtail.audit.corrections import apply_corrections, read_corrections
 from longtail.config import DataSettings
 from longtail.errors import DataError
 from longtail.known import Ints, Since, known_texts
@@ -41,18 +42,30 @@ class View:
 
 
 def view_annotations(stored: pa.Table, data: DataSettings) -> View:
-    """Rename aliases, drop retired labels and add parents, as the taxonomy says.
+    """The annotations under today's names, with the corrections that a person has accepted.
+
+    Corrections come last: the audit proposes them on the annotations as they are viewed.
 
     Args:
         stored: the annotations as they were given; they stay as they are.
-        data: names the taxonomy; ``as_of`` is the present moment, by default the clock's.
+        data: names the taxonomy and the list of corrections; ``as_of`` is the present moment, by
+            default the clock's.
 
     Raises:
         ConfigError: the taxonomy cannot be read, or does not hang together.
+        DataError: the list of corrections cannot be read, or contradicts itself.
     """
-    if data.taxonomy is None:
-        return View(stored)
-    taxonomy = load_taxonomy(data.taxonomy)
+    view = View(stored)
+    if data.taxonomy is not None:
+        view = _renamed(stored, data.taxonomy, data)
+    if data.corrections is not None:
+        view = _corrected(view, data.corrections, data.as_of or datetime.now(UTC))
+    return view
+
+
+def _renamed(stored: pa.Table, path: str, data: DataSettings) -> View:
+    """Aliases renamed, retired labels dropped, parents added, as the taxonomy says."""
+    taxonomy = load_taxonomy(path)
     now = data.as_of or datetime.now(UTC)
     viewed = taxonomy.apply(stored, as_of=now, add_parents=data.add_parents)
     counts = viewed.to_json()
@@ -61,6 +74,24 @@ def view_annotations(stored: pa.Table, data: DataSettings) -> View:
     )
     about = {"fingerprint": taxonomy.fingerprint, "labels": len(taxonomy.labels), **counts}
     return View(viewed.table, taxonomy, {"taxonomy": about})
+
+
+def _corrected(view: View, path: str, now: datetime) -> View:
+    """The list may be older than the taxonomy: its labels get today's names, too."""
+    accepted = read_corrections(path).accepted
+    if view.taxonomy is not None:
+        names, retired = view.taxonomy.canonical, view.taxonomy.retired(now)
+        renamed = (replace(one, label=names.get(one.label, one.label)) for one in accepted)
+        accepted = tuple(one for one in renamed if one.label not in retired)
+    table, counts = apply_corrections(view.table, accepted)
+    logger.info(
+        "%s: %d of %d accepted corrections applied to %d texts; skipped: %d whose text changed, %d "
+        "whose text is gone, %d that are already so",
+        path, counts.applied, counts.accepted, counts.texts,
+        counts.text_changed, counts.text_gone, counts.already_so,
+    )  # fmt: skip
+    about = {**view.about, "corrections": counts.as_json()}
+    return replace(view, table=table, about=about)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from longtail.annotations.schema import ANNOTATIONS
+from longtail.audit.corrections import text_hashes
 from longtail.config import DataSettings
 from longtail.errors import DataError
 from longtail.labels import LabelSpace
@@ -63,6 +64,50 @@ def test_the_present_moment_is_the_clocks_where_none_is_given(taxonomy):
     view = view_annotations(ROWS, DataSettings(taxonomy=taxonomy))
     retired = datetime.now(UTC) >= datetime(2026, 6, 30, tzinfo=UTC)
     assert view.about["taxonomy"]["retired"] == ({"fax": 1} if retired else {})
+
+
+def write_corrections(path, *rows):
+    (shown,) = text_hashes(["t"])
+    lines = [
+        f"{name},{label},{action},{shown},{accepted}" for name, label, action, accepted in rows
+    ]
+    path.write_text("\n".join(["id,label,action,text_hash,accepted", *lines]))
+    return str(path)
+
+
+def test_accepted_corrections_are_seen_under_todays_names_and_counted(tmp_path, taxonomy, caplog):
+    corrections = write_corrections(
+        tmp_path / "corrections.csv",
+        ("0", "sign-in", "remove", "yes"),
+        ("1", "sign-in", "add", "no"),
+        ("3", "passkey", "add", "yes"),
+        ("7", "passkey", "add", "yes"),
+    )
+    data = DataSettings(corrections=corrections, taxonomy=taxonomy, as_of=MARCH)
+    with caplog.at_level(logging.INFO):
+        view = view_annotations(ROWS, data)
+    assert view.table["labels"].to_pylist() == [[], ["passkey"], ["fax"], ["passkey"]]
+    counts = {"accepted": 3, "applied": 2, "text_gone": 1, "text_changed": 0, "already_so": 0}
+    assert view.about["corrections"] == {**counts, "texts": 2}
+    assert set(view.about) == {"taxonomy", "corrections"}
+    assert "2 of 3 accepted corrections applied to 2 texts; skipped: 0" in caplog.text
+
+
+def test_a_list_older_than_the_taxonomy_brings_no_old_name_back(tmp_path, taxonomy):
+    path = write_corrections(
+        tmp_path / "corrections.csv", ("1", "login", "add", "yes"), ("1", "fax", "add", "yes")
+    )
+    data = DataSettings(corrections=path, taxonomy=taxonomy, as_of=MARCH + 200 * DAY)
+    view = view_annotations(ROWS, data)
+    assert view.table["labels"].to_pylist()[1] == ["passkey", "sign-in"]
+    assert view.about["corrections"]["accepted"] == 1
+
+
+def test_corrections_do_without_a_taxonomy(tmp_path):
+    path = write_corrections(tmp_path / "corrections.csv", ("0", "login", "remove", "1"))
+    view = view_annotations(ROWS, DataSettings(corrections=path))
+    assert view.table["labels"].to_pylist()[0] == []
+    assert view.taxonomy is None
 
 
 def test_a_label_that_no_training_text_is_known_to_lack_cannot_be_taught(caplog):
