@@ -152,7 +152,7 @@ def splits(clock: Clock, store: Any, folder: Path, *, near: bool) -> None:
     from longtail.statistics import describe
 
     table = clock.run(TABLE, store.read)
-    space = LabelSpace.of(table["labels"].to_pylist())
+    space = LabelSpace.of(table["labels"])
     clock.run(STATISTICS, lambda: describe(table, space))
     similar = DataSettings().near_duplicate_similarity
 
