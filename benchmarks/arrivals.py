@@ -38,7 +38,7 @@ from longtail.splitting import stratify
 
 SETTINGS = SplitSettings()
 SIZES = np.array([SETTINGS.train, SETTINGS.validation, SETTINGS.test])
-FACTOR = 2.0
+FACTOR = 2.5
 WORST_ROWS = 4.0
 MISSING = 0.05
 SIMILARITY = 0.8
