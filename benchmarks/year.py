@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--weeks", type=int, default=52)
     parser.add_argument("--out", type=Path, default=Path("build/year"))
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("year.yaml"))
-    parser.add_argument("--factor", type=float, default=2.0)
+    parser.add_argument("--factor", type=float, default=2.5)
     given = parser.parse_args()
     runs = []
     print(_HEADER, flush=True)
