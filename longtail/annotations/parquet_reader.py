@@ -123,7 +123,13 @@ def _batches(
     """Batches that are not empty, with the position of each row."""
     before = 0
     names = sorted(set(there.values()))
-    batches = parquet.iter_batches(_rows_at_once(parquet.metadata, names), columns=names)
+    rows = _rows_at_once(parquet.metadata, names)
+    # Group by group: Arrow keeps what it has read of all the groups of one call.
+    batches = (
+        batch
+        for group in range(parquet.num_row_groups)
+        for batch in parquet.iter_batches(rows, row_groups=[group], columns=names)
+    )
     while True:
         try:
             batch = next(batches)
