@@ -321,6 +321,12 @@ class ThresholdSettings(Settings):
         "each label group at the optimum of its own F1; group_joint: group cuts that together "
         "maximise overall micro-F1; label: one per label by cross-validation.",
     )
+    max_micro_f1_cost: float = Field(
+        0.01,
+        ge=0.0,
+        description="group, label: overall micro-F1 on validation that the cut of one group may "
+        "cost against the global cut; a dearer one is raised.",
+    )
     label_folds: int = Field(
         20, ge=2, description="label: folds of the validation texts; more keep closer to the group."
     )

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from longtail.config import GROUPS, Group, ThresholdSettings
-from longtail.cuts import Known, Labels, Probabilities, Scores, jointly_best, ratio
+from longtail.cuts import Known, Labels, Probabilities, Scores, f1, jointly_best, ratio
 from longtail.label_cuts import cuts_of_labels
 from longtail.labels import LabelGroups
 
@@ -80,9 +80,12 @@ def fit_thresholds(
 ) -> Thresholds:
     """Fit the thresholds of one arm on validation data.
 
-    A group without a validation positive has nothing to be fitted on and takes the global cut,
-    and under ``label`` a label with fewer than ``min_label_positives``, or without a text that is
-    known to lack it, takes its group's; ``fallbacks`` says so.
+    A group without a validation positive has nothing to be fitted on and takes the global cut.
+    Where the model tells a group's labels no better than chance, its optimum is to give them to
+    every text (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to
+    maximize F1 measure"), so under ``group`` and ``label`` a cut may cost the whole no more than
+    ``max_micro_f1_cost``. Under ``label`` a label with fewer than ``min_label_positives``, or
+    without a text that is known to lack it, takes its group's. ``fallbacks`` says so of each.
 
     Args:
         y: labels (n, L).
@@ -100,7 +103,7 @@ def fit_thresholds(
         group: _scores_of_columns(y, probabilities, known, groups.columns(group))
         for group in GROUPS
     }
-    by_group, fallbacks = _POLICIES[settings.policy](scores, parts)
+    by_group, fallbacks = _POLICIES[settings.policy](scores, parts, settings.max_micro_f1_cost)
     values = np.asarray([by_group[group] for group in groups.of_label], dtype=np.float64)
     few = np.zeros(len(values), dtype=bool)
     if settings.policy == "label":
@@ -198,26 +201,54 @@ _Fallbacks = dict[Group, str]
 _Parts = Mapping[Group, Scores]
 
 
-def _fit_global(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+def _fit_global(scores: Scores, parts: _Parts, _: float) -> tuple[_ByGroup, _Fallbacks]:
     return dict.fromkeys(parts, scores.cuts().best()[0]), {}
 
 
-def _fit_grid(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+def _fit_grid(scores: Scores, parts: _Parts, _: float) -> tuple[_ByGroup, _Fallbacks]:
     downwards = GRID[::-1]
     best = float(downwards[np.argmax(scores.f1_at(downwards))])
     return dict.fromkeys(parts, best), {}
 
 
-def _fit_group(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+def _fit_group(scores: Scores, parts: _Parts, max_cost: float) -> tuple[_ByGroup, _Fallbacks]:
     fallbacks = _without_positives(parts)
-    cuts = {
-        group: (scores if group in fallbacks else part).cuts().best()[0]
-        for group, part in parts.items()
-    }
+    overall = scores.cuts().best()[0]
+    cuts = dict.fromkeys(parts, overall)
+    for group, part in parts.items():
+        if group not in fallbacks:
+            cuts[group], cost = _own_best(scores, part, overall, max_cost)
+            if cost > max_cost:
+                used = (
+                    "the global cut is used" if cuts[group] == overall else "a higher one is used"
+                )
+                fallbacks[group] = (
+                    f"its own best cut would cost {100 * cost:.1f} points of overall micro-F1, "
+                    f"more than {100 * max_cost:g}: {used}"
+                )
     return cuts, fallbacks
 
 
-def _fit_group_joint(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallbacks]:
+def _own_best(scores: Scores, part: Scores, overall: float, max_cost: float) -> tuple[float, float]:
+    """The best cut for a part that is not too dear to the whole, and what its very best costs.
+
+    The price is in overall micro-F1, the other parts being at the overall cut, which costs nothing
+    and is taken where every affordable cut misses all of the part's positives.
+    """
+    found = part.cuts()
+    elsewhere = [
+        whole - own for whole, own in zip(scores.at(overall), part.at(overall), strict=True)
+    ]
+    cost = scores.f1_at(overall) - f1(
+        elsewhere[0] + found.true_positives, elsewhere[1] + found.given, len(scores.of_positives)
+    )
+    own = f1(found.true_positives, found.given, found.positives)
+    best = int(np.argmax(np.where(cost <= max_cost, own, -1.0)))
+    cut = float(found.thresholds[best]) if own[best] > 0 else overall
+    return cut, float(cost[np.argmax(own)])
+
+
+def _fit_group_joint(scores: Scores, parts: _Parts, _: float) -> tuple[_ByGroup, _Fallbacks]:
     fallbacks = _without_positives(parts)
     overall = scores.cuts().best()[0]
     fitted = [group for group in parts if group not in fallbacks]
@@ -226,7 +257,7 @@ def _fit_group_joint(scores: Scores, parts: _Parts) -> tuple[_ByGroup, _Fallback
     return dict.fromkeys(parts, overall) | dict(zip(fitted, best, strict=True)), fallbacks
 
 
-_POLICIES: dict[str, Callable[[Scores, _Parts], tuple[_ByGroup, _Fallbacks]]] = {
+_POLICIES: dict[str, Callable[[Scores, _Parts, float], tuple[_ByGroup, _Fallbacks]]] = {
     "global": _fit_global,
     "grid": _fit_grid,
     "group": _fit_group,

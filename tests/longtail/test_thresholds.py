@@ -83,6 +83,45 @@ def test_of_equally_good_cuts_the_highest_is_taken(table):
     assert all(micro_f1(y, p > cut, known) < f1 for cut in higher)
 
 
+def cuts_with(overall, columns, cut):
+    """The overall cut everywhere but in some columns."""
+    values = np.full(4, overall)
+    values[columns] = cut
+    return values
+
+
+def weak_tail(tail_score):
+    """Two good labels, two whose one positive stands among or below two hundred negatives."""
+    rng = np.random.default_rng(0)
+    y = np.zeros((200, 4), dtype=bool)
+    y[:100, 0] = y[100:, 1] = True
+    y[7, 3] = True
+    p = rng.uniform(0.1, 0.3, (200, 4)).astype(np.float32)
+    p[y] = 0.9
+    p[7, 3] = tail_score
+    return y, p
+
+
+@pytest.mark.parametrize("policy", ["group", "label"])
+def test_a_group_that_cannot_be_told_is_not_given_to_every_text(policy):
+    y, p = weak_tail(0.05)
+    fitted = fit(y, p, policy)
+    assert fitted.by_group["TAIL"] == best_global_threshold(y, p)[0]
+    assert (
+        "cost 32.9 points of overall micro-F1, more than 1: the global cut"
+        in (fitted.fallbacks["TAIL"])
+    )
+    assert fitted.validation_micro_f1 > 0.99
+
+
+def test_a_group_may_cost_what_the_setting_allows():
+    y, p = weak_tail(0.05)
+    assert fit(y, p, "group", max_micro_f1_cost=0.5).by_group["TAIL"] < 0.05
+    y, p = weak_tail(0.2999)  # among the highest negatives: cheap
+    fitted = fit(y, p, "group")
+    assert (fitted.by_group["TAIL"] < 0.2999, "TAIL" in fitted.fallbacks) == (True, False)
+
+
 @settings(max_examples=40, deadline=None)
 @given(tables(steps=4))
 def test_group_is_the_best_of_each_group(table):
@@ -92,8 +131,16 @@ def test_group_is_the_best_of_each_group(table):
         columns = GROUPS.columns(group)
         part = None if known is None else known[:, columns]
         cut = fitted.by_group[group]
+        overall = best_global_threshold(y, p, known)[0]
+        if "no validation positives" in fitted.fallbacks.get(group, ""):
+            assert cut == overall
+            continue
         if group in fitted.fallbacks:
-            assert cut == best_global_threshold(y, p, known)[0]
+            assert (
+                micro_f1(y, p > overall, known)
+                - micro_f1(y, p > cuts_with(overall, columns, cut), known)
+                <= 0.01
+            )
             continue
         best = max(micro_f1(y[:, columns], p[:, columns] > c, part) for c in all_cuts(p.ravel()))
         assert micro_f1(y[:, columns], p[:, columns] > cut, part) == best
