@@ -114,9 +114,9 @@ def ingest(
     Args:
         path: local path or fsspec URL of an export.
         settings: how to read, what to allow.
-        directory: existing, for ``accepted.parquet``, ``voices.parquet``, ``quarantine.parquet``
-            and ``skipped.parquet``; files of these names are replaced. Each appears when it is
-            whole.
+        directory: made where it is missing; for ``accepted.parquet``, ``voices.parquet``,
+            ``quarantine.parquet`` and ``skipped.parquet``; files of these names are replaced. Each
+            appears when it is whole.
         data_docs: folder for Great Expectations' pages; None writes none.
         labels_required: False for texts that are to be labelled; labels are then null.
 
@@ -129,7 +129,7 @@ def ingest(
     shutil.rmtree(staging, ignore_errors=True)  # what a run that was killed has left
     for name in (*_TAKEN, *_SET_ASIDE):
         (directory / name).unlink(missing_ok=True)
-    staging.mkdir()
+    staging.mkdir(parents=True)
     try:
         return _ingest(path, settings, directory, staging, data_docs, labels_required)
     finally:

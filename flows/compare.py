@@ -55,9 +55,9 @@ def compare(config: CompareConfig) -> Path | None:
 def _prepare(root: Path, name: str, source: DataSource, config: CompareConfig) -> DataSet:
     """Ingest and split a data set and fit its linear arm, once for all shards and losses.
 
-    An export, a taxonomy or settings that have changed get a directory of their own: nothing is
-    overwritten that another shard may be reading, and no text of the old export is left in the new
-    data set.
+    An export, a taxonomy, corrections or settings that have changed get a directory of their own:
+    nothing is overwritten that another shard may be reading, and no text of the old export is left
+    in the new data set.
     """
     path = str(source.path)
     sha256 = storage.sha256_file(path)
@@ -66,6 +66,8 @@ def _prepare(root: Path, name: str, source: DataSource, config: CompareConfig) -
                  for part in (config.split, config.groups, config.linear)]  # fmt: skip
     if source.taxonomy is not None:
         settings.append({"taxonomy": load_taxonomy(source.taxonomy).fingerprint})
+    if source.corrections is not None:
+        settings.append({"corrections": storage.sha256_file(source.corrections)})
     directory = root / "data" / name / storage.fingerprint(sha256, settings)[:12]
     handle = DataSet(
         name=name, directory=directory, split=SplitHandle.of(directory),

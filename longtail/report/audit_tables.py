@@ -12,6 +12,7 @@ from longtail.report.words import decimal, integer, listed, percent, plural
 
 _SHOWN = 100
 _SHOWN_LABELS = 60
+_SHOWN_SPEAKERS = 6
 _KINDS = {
     "conflict": "Duplicates in conflict",
     "label error": "Likely wrong or missing",
@@ -47,7 +48,7 @@ def conflicts_table(section: dict[str, Any]) -> Table | None:
         [
             Cell(str(one.get("excerpt")), "wide"),
             Cell(_names(one.get("disputed")), "name"),
-            Cell(" · ".join(map(_saying, one.get("sayings") or ())), "wide"),
+            Cell(_sayings(one.get("sayings") or ()), "wide"),
         ]
         for one in found
     ]
@@ -197,14 +198,30 @@ def _names(names: Iterable[Any] | None) -> str:
     return (", ".join(found[:_SHOWN_LABELS]) or "none") + more
 
 
-def _saying(one: Mapping[str, Any]) -> str:
+def _sayings(sayings: Iterable[Mapping[str, Any]]) -> str:
+    """Rows that say the same together, those said most often first."""
+    by_labels: dict[str, list[str]] = {}
+    for one in sayings:
+        by_labels.setdefault(_names(one.get("labels")), []).append(_speaker(one))
+    ordered = sorted(by_labels.items(), key=lambda said: (-len(said[1]), said[0]))
+    return " · ".join(f"{_few(speakers)}: {labels}" for labels, speakers in ordered)
+
+
+def _few(speakers: list[str]) -> str:
+    rest = len(speakers) - _SHOWN_SPEAKERS
+    return ", ".join(speakers[:_SHOWN_SPEAKERS]) + (
+        f" and {integer(rest)} more" if rest > 0 else ""
+    )
+
+
+def _speaker(one: Mapping[str, Any]) -> str:
     about = [
         str(one[key])[:10] if key == "annotated_at" else str(one[key])
         for key in ("annotator", "annotated_at", "source", "split")
         if one.get(key)
     ]
     shown = f" ({', '.join(about)})" if about else ""
-    return f"{one.get('id')}{shown}: {_names(one.get('labels'))}"
+    return f"{one.get('id')}{shown}"
 
 
 def _probability(one: Mapping[str, Any], action: str) -> str:

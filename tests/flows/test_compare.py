@@ -178,6 +178,21 @@ def test_another_taxonomy_makes_another_data_set(tmp_path, monkeypatch):
     assert directory("labels: {tax: {since: 2026-03-02}}") != first
 
 
+@pytest.mark.slow
+def test_other_corrections_make_another_data_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(flows.compare, "_fill", lambda *_: None)
+    listed = tmp_path / "corrections.csv"
+    source = {"path": str(EXPORTS["desk"]), "corrections": str(listed)}
+    config = CompareConfig(data={"desk": source})
+
+    def directory(content):
+        listed.write_text(content)
+        return flows.compare._prepare(tmp_path, "desk", config.data["desk"], config).directory
+
+    assert directory("id,accepted") == directory("id,accepted")
+    assert directory("id,accepted\nT-1,yes") != directory("id,accepted")
+
+
 def test_a_loss_that_diverges_does_not_keep_the_others_from_it(
     done, copy, encoder, monkeypatch, capsys
 ):

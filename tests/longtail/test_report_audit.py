@@ -10,6 +10,7 @@ from test_report import Page
 from longtail import storage
 from longtail.audit import AUDIT, AUDIT_FAILED
 from longtail.report import render_report
+from longtail.report.audit_tables import conflicts_table
 
 FOUND = {"duplicates": {"texts": 9, "sets": 1, "beyond_first": 2, "conflicting_sets": 1}}
 COUNTS = {"accepted": 2, "applied": 1, "texts": 1, "text_changed": 1, "text_gone": 0,
@@ -66,3 +67,14 @@ def test_corrections_that_were_applied_are_told(run):
 
     assert "1 of 2 accepted corrections was applied, in 1 text" in text
     assert "Skipped: 1 because the text has changed since." in text
+
+
+def test_rows_that_say_the_same_of_one_text_stand_together():
+    sayings = [{"id": f"r{n}", "labels": ["tax"]} for n in range(9)]
+    sayings.insert(3, {"id": "odd", "labels": [], "annotator": "kim", "split": "test"})
+    section = {"listed": [{"excerpt": "A text", "disputed": ["tax"], "sayings": sayings}],
+               "conflicting_sets": 1}  # fmt: skip
+
+    shown = conflicts_table(section).rows[0][-1].text
+
+    assert shown == "r0, r1, r2, r3, r4, r5 and 3 more: tax · odd (kim, test): none"
