@@ -34,7 +34,7 @@ from longtail.dataset_index import RowIndex, indexed
 from longtail.dataset_plan import Kept, Plan, Stored, make_plan
 from longtail.dataset_voices import Policy, hear
 from longtail.errors import DataError, StoreError
-from longtail.hash_tables import NOWHERE, places_of
+from longtail.hash_tables import NOWHERE, places_of, same_hashes
 from longtail.hashing import wide_hash
 from longtail.row_groups import batches_of, in_order
 
@@ -78,6 +78,7 @@ class Upserted:
         merged: ids that repeat a stored text with the same labels, group and split.
         outdated: known ids whose stored annotation is of a later date than the one given.
         deleted: stored texts that a full export lacks; not among the rows that were given.
+        spared: stored texts that it lacks too, but whose row may be one without a readable id.
     """
 
     version: DatasetVersion
@@ -87,6 +88,7 @@ class Upserted:
     merged: int
     outdated: int = 0
     deleted: int = 0
+    spared: int = 0
 
 
 class DatasetStore:
@@ -155,7 +157,7 @@ class DatasetStore:
         policy: AnnotatorPolicy = "latest",
         at_least: int = 2,
         export: Literal["delta", "full"] = "delta",
-        withheld: Iterable[str] = (),
+        withheld: Iterable[str | None] = (),
         max_deleted: float = 0.1,
     ) -> Upserted:
         """Add new texts, replace changed ones, and in a full export delete what it lacks.
@@ -175,6 +177,7 @@ class DatasetStore:
             export: what a text that is not in the export means: delta: nothing; full: it is
                 deleted, with its voices.
             withheld: ids whose rows came but were set aside; a full export does not delete them.
+                Null is an id that could not be read: it may be any, so nothing is deleted.
             max_deleted: share of the stored texts above which a full export is refused.
 
         Raises:
@@ -202,7 +205,7 @@ class DatasetStore:
             after = before
             if after is None or plan.is_new or heard.is_new:
                 after = self._commit(before, following, plan, how)
-        return Upserted(after, **plan.counts)
+        return Upserted(after, **plan.counts, spared=kept.n_spared)
 
     def _chosen(self, version: DatasetVersion | int | None) -> DatasetVersion:
         if isinstance(version, DatasetVersion):
@@ -257,7 +260,7 @@ class DatasetStore:
         stored: Stored,
         index: RowIndex,
         export: Export,
-        withheld: Iterable[str],
+        withheld: Iterable[str | None],
         max_deleted: float,
     ) -> Kept:
         """What stays of the stored rows.
@@ -267,8 +270,11 @@ class DatasetStore:
         """
         n_stored = len(stored.texts)
         if export == "delta":
-            return Kept(np.ones(n_stored, dtype=bool), np.ones(len(stored.merged), dtype=bool))
-        kept = stored.kept(np.concatenate([index.ids, wide_hash(withheld)]))
+            return stored.all_kept()
+        set_aside = wide_hash(withheld)
+        kept = stored.kept(np.concatenate([index.ids, set_aside]))
+        if same_hashes(set_aside, wide_hash([None])).any():
+            return stored.all_kept(n_spared=kept.n_deleted)
         if kept.n_deleted > max_deleted * n_stored:
             raise DataError(
                 f"{self.root}: {kept.n_deleted} of the {n_stored} stored texts are not in this "

@@ -53,13 +53,25 @@ class Stored:
             places_of(self.texts.ids, came) != NOWHERE, places_of(self.merged.ids, came) != NOWHERE
         )
 
+    def all_kept(self, n_spared: int = 0) -> Kept:
+        """Nothing goes."""
+        n_texts, n_merged = len(self.texts), len(self.merged)
+        return Kept(np.ones(n_texts, dtype=bool), np.ones(n_merged, dtype=bool), n_spared)
+
 
 @dataclass(frozen=True)
 class Kept:
-    """What a full export leaves: flags over the stored texts and the stored duplicates."""
+    """What a full export leaves.
+
+    Attributes:
+        texts: flags over the stored texts.
+        merged: flags over the stored duplicates.
+        n_spared: how many of the texts it lacks, and leaves all the same.
+    """
 
     texts: Bools
     merged: Bools
+    n_spared: int = 0
 
     @property
     def n_deleted(self) -> int:

@@ -21,6 +21,11 @@ from tasks.handles import DatasetHandle, RunHandle
 logger = logging.getLogger(__name__)
 
 _ACCOUNT = "account.json"
+_SPARED = (
+    "{} stored texts are not in this full export, but none was deleted: it has rows whose id could "
+    "not be read, and they may be theirs. Mend the rows that quarantine.parquet and "
+    "skipped.parquet list without an id, and export again"
+)
 _COUNTS = ("added", "changed", "unchanged", "merged", "outdated", "deleted")
 
 
@@ -67,8 +72,12 @@ def update_dataset(
         max_deleted=settings.max_deleted,
     )
     counts = {name: getattr(upserted, name) for name in _COUNTS}
-    account = storage.read_json(run.directory / _ACCOUNT)
-    storage.write_json(run.directory / _ACCOUNT, {**account, "dataset": counts})
+    account = storage.read_json(run.directory / _ACCOUNT) | {"dataset": counts}
+    if upserted.spared:
+        sentence = _SPARED.format(upserted.spared)
+        logger.warning("%s: %s", account["file"], sentence)
+        account["warnings"] = [*account["warnings"], sentence]
+    storage.write_json(run.directory / _ACCOUNT, account)
     for path in (accepted, voices):
         path.unlink()  # its rows are in the data set now
     logger.info("Data set %s version %d: %s", run.name, upserted.version.version, counts)
@@ -90,11 +99,11 @@ def current_dataset(run: RunHandle) -> DatasetHandle:
     return _handle(version)
 
 
-def _set_aside(run: RunHandle) -> Iterator[str]:
-    """Ids that the export has, though not as annotations that could be taken over."""
+def _set_aside(run: RunHandle) -> Iterator[str | None]:
+    """Ids of rows that could not be taken over, None for an id that could not be read."""
     for name in ("quarantine.parquet", "skipped.parquet"):
         for rows in batches_of(run.directory / name, ["id"]):
-            yield from rows["id"].drop_null().to_pylist()
+            yield from rows["id"].to_pylist()
 
 
 def _handle(version: DatasetVersion) -> DatasetHandle:

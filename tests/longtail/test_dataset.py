@@ -229,6 +229,16 @@ def test_rows_that_were_set_aside_are_not_missing(store):
     assert store.read()["id"].to_pylist()[:2] == ["000", "002"]
 
 
+def test_a_row_without_a_readable_id_may_be_any_text_so_that_nothing_is_deleted(store):
+    upsert(store, *many(20), text("a", said="same"), text("b", said="same"))
+    done = upsert(store, *many(20)[5:], text("new"), export="full", withheld=["000", None])
+    assert (done.added, done.deleted, done.spared) == (1, 0, 5)
+    assert store.read().num_rows == 22
+    assert store.read_merged()["id"].to_pylist() == ["b"]
+    again = upsert(store, *many(20)[1:], text("a", said="same"), text("new"), export="full")
+    assert (again.deleted, again.spared) == (1, 0)
+
+
 def test_a_duplicate_outlives_the_text_that_it_was_merged_into(store):
     a, b, c = (
         text(name, said=said) for name, said in (("a", "same"), ("b", "SAME"), ("c", "same "))

@@ -114,6 +114,18 @@ def test_a_full_export_deletes_what_it_lacks_but_not_what_was_set_aside(run, exp
     assert not (run.directory / "voices.parquet").exists()
 
 
+def test_a_full_export_with_a_row_that_nobody_can_read_deletes_nothing(run, export):
+    full = DataSettings(export="full", max_deleted=0.5)
+    for rows in (GOOD, [*GOOD[:26], row(None, "Ticket number 26", "a")]):
+        accepted = ingest_export.fn(run, export(*rows), full)
+        dataset = update_dataset.fn(run, accepted, full, merge_duplicates=True)
+
+    assert dataset.n_texts == 30
+    account = storage.read_json(run.directory / "account.json")
+    assert (account["quarantined"], account["dataset"]["deleted"]) == (1, 0)
+    assert account["warnings"][-1].startswith("4 stored texts are not in this full export, but")
+
+
 def test_what_annotators_said_is_kept_in_the_data_set(run, export):
     said = DataSettings(several_annotators="union")
     rows = [{**GOOD[0], "annotator": "ann"}, {**GOOD[0], "annotator": "bob", "labels": ["a"]}]
