@@ -7,13 +7,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
 from prefect import task
 
 from data_contracts.ingest import QuarantineError, ingest
 from longtail import storage
 from longtail.config import DataSettings
 from longtail.dataset import DatasetStore, DatasetVersion
-from longtail.errors import ConfigError
+from longtail.errors import ConfigError, StoreError
 from longtail.row_groups import batches_of
 from tasks.artifacts import publish_table
 from tasks.handles import DatasetHandle, RunHandle
@@ -61,7 +62,8 @@ def update_dataset(
 ) -> DatasetHandle:
     """Upsert accepted annotations by id into the data set."""
     voices = accepted.with_name("voices.parquet")
-    upserted = DatasetStore(run.model_store / "dataset").upsert(
+    store = DatasetStore(run.model_store / "dataset")
+    upserted = store.upsert(
         accepted,
         merge_duplicates=merge_duplicates,
         voices=voices,
@@ -78,6 +80,8 @@ def update_dataset(
         logger.warning("%s: %s", account["file"], sentence)
         account["warnings"] = [*account["warnings"], sentence]
     storage.write_json(run.directory / _ACCOUNT, account)
+    if upserted.deleted:
+        _forget_deleted(run, store, upserted.version)
     for path in (accepted, voices):
         path.unlink()  # its rows are in the data set now
     logger.info("Data set %s version %d: %s", run.name, upserted.version.version, counts)
@@ -97,6 +101,28 @@ def current_dataset(run: RunHandle) -> DatasetHandle:
             f"{run.model_store}: no data set of the name {run.name!r}; bring one with --data FILE"
         )
     return _handle(version)
+
+
+def _forget_deleted(run: RunHandle, store: DatasetStore, version: DatasetVersion) -> None:
+    """Purge the activations of the texts that a version has deleted.
+
+    Another run may hold the cache for long: then they go when the cache is full, and this run
+    goes on.
+    """
+    from longtail.activations import ActivationCache
+
+    deleted = store.read_deleted(version)
+    gone = deleted["id"].filter(pc.equal(deleted["version"], version.version))
+    before = store.read(version.version - 1, ["id", "text"])
+    texts = before["text"].filter(pc.is_in(before["id"], gone.combine_chunks())).to_pylist()
+    try:
+        removed = ActivationCache(run.cache).purge(texts)
+    except StoreError as error:
+        logger.warning(
+            "The activations of %d deleted texts are still cached: %s", len(texts), error
+        )
+        return
+    logger.info("%d activations of %d deleted texts purged", removed, len(texts))
 
 
 def _set_aside(run: RunHandle) -> Iterator[str | None]:

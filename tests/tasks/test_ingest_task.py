@@ -11,9 +11,10 @@ import pytest
 import tasks.ingest
 from data_contracts.ingest import QuarantineError
 from longtail import storage
+from longtail.activations import ActivationCache
 from longtail.config import DataSettings
 from longtail.dataset import DatasetStore
-from longtail.errors import ConfigError
+from longtail.errors import ConfigError, StoreError
 from tasks.handles import RunHandle
 from tasks.ingest import current_dataset, ingest_export, update_dataset
 
@@ -112,6 +113,26 @@ def test_a_full_export_deletes_what_it_lacks_but_not_what_was_set_aside(run, exp
     ids = DatasetStore(run.model_store / "dataset").read()["id"].to_pylist()
     assert "t26" in ids
     assert not (run.directory / "voices.parquet").exists()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_activations_of_deleted_texts_are_purged(run, export, monkeypatch, caplog, held):
+    full, purged = DataSettings(export="full", max_deleted=0.5), []
+
+    def purge(_, texts):
+        if held:
+            raise StoreError("locked by another run")
+        purged.append(list(texts))
+        return len(texts)
+
+    monkeypatch.setattr(ActivationCache, "purge", purge)
+    for rows in (GOOD, GOOD[2:], GOOD[2:], GOOD[3:]):
+        accepted = ingest_export.fn(run, export(*rows), full)
+        update_dataset.fn(run, accepted, full, merge_duplicates=True)
+
+    gone = [["Ticket number 0", "Ticket number 1"], ["Ticket number 2"]]
+    assert purged == ([] if held else gone)
+    assert ("2 deleted texts are still cached: locked by another run" in caplog.text) is held
 
 
 def test_a_full_export_with_a_row_that_nobody_can_read_deletes_nothing(run, export):
