@@ -52,7 +52,7 @@ def labelling_config(labels: Sequence[str]) -> str:
 
 def _task(found: Sequence[Candidate], text: str, labels: Sequence[str]) -> dict[str, Any]:
     proposed = set(labels)
-    for one in found:
+    for one in reversed(found):  # where two finders contradict each other the surest has its way
         if one.score > 0.5:
             (proposed.add if one.action == "add" else proposed.discard)(one.label)
     score = round(found[0].score, 4)

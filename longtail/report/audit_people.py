@@ -101,14 +101,26 @@ def _drift(audit: Mapping[str, Any]) -> Told:
         "discovery rate at which he is just flagged."
     )
     flagged = [one for one in found.get("labels") or () if isinstance(one, dict)]
-    differing = sum(bool(one.get("differs")) for one in annotators)
-    verb = "differs" if differing == 1 else "differ"
     sentence = (
-        f"{plural(differing, 'annotator')} {verb} from the others on the same texts; "
-        f"{plural(len(flagged), 'label')} given more or less often than others would. One in "
-        "twenty flags is expected to be a false alarm."
+        f"{_compared(annotators)}; {plural(len(flagged), 'label')} given more or less often than "
+        "others would. One in twenty flags is expected to be a false alarm."
     )
     return Told(title, sentence, table(caption, columns, rows, names=2), _flagged(flagged))
+
+
+def _compared(annotators: list[dict[str, Any]]) -> str:
+    """How many differ on the same texts; nobody is cleared who could not be tested."""
+    tested = sum(number(one.get("q")) is not None for one in annotators)
+    if not tested:
+        return (
+            "No annotator could be tested on the same texts: that takes 20 texts of three "
+            "annotators or more who differ unequally"
+        )
+    differing = sum(bool(one.get("differs")) for one in annotators)
+    return (
+        f"{integer(differing)} of {plural(tested, 'annotator')} tested "
+        f"{'differs' if differing == 1 else 'differ'} from the others on the same texts"
+    )
 
 
 def _flagged(found: list[dict[str, Any]]) -> Table | None:

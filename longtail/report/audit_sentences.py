@@ -42,7 +42,7 @@ def near_sentence(section: dict[str, Any]) -> str:
     if not pairs:
         return "No two different texts resemble each other closely."
     return (
-        f"{plural(pairs, 'pair')} of texts are nearly the same; "
+        f"{plural(pairs, 'pair')} of texts {_are(pairs)} nearly the same; "
         f"{integer(count(section, 'conflicts'))} of them are labelled differently."
     )
 
@@ -69,14 +69,14 @@ def errors_sentence(section: dict[str, Any]) -> str:
     if not section:
         return "Likely wrong and missing labels were not searched for."
     return (
-        f"{plural(count(section, 'missing'), 'label')} are likely missing and "
-        f"{integer(count(section, 'wrong'))} likely wrong, of the "
+        f"{plural(count(section, 'missing'), 'label')} {_are(count(section, 'missing'))} likely "
+        f"missing and {integer(count(section, 'wrong'))} likely wrong, of the "
         f"{plural(count(section, 'labels'), 'label')} that are frequent enough to be searched."
     )
 
 
 def implied_sentence(section: dict[str, Any]) -> str:
-    """How many implications, and how many texts break them."""
+    """How many implications, and how many labels are missing by them."""
     if not section:
         return ""
     found = count(section, "implications")
@@ -84,14 +84,15 @@ def implied_sentence(section: dict[str, Any]) -> str:
         return "No label implies another one."
     return (
         f"{plural(found, 'pair')} of labels where the one implies the other; "
-        f"{plural(count(section, 'missing'), 'text')} {_verb(count(section, 'missing'))} that."
+        f"{plural(count(section, 'missing'), 'label')} {_are(count(section, 'missing'))} missing "
+        "by that."
     )
 
 
 def rare_sentence(section: dict[str, Any]) -> str:
     """How many labels cannot be judged."""
     found = count(section, "labels")
-    return f"{plural(found, 'label')} are too rare to be judged." if found else ""
+    return f"{plural(found, 'label')} {_are(found)} too rare to be judged." if found else ""
 
 
 def applied_sentence(section: dict[str, Any]) -> str:
@@ -134,9 +135,9 @@ def searched_sentences(audit: Mapping[str, Any]) -> list[str]:
     left = section.get("excluded") or ()
     if left:
         said.append(
-            f"{plural(len(left), 'label')} were not searched, with fewer than "
-            f"{integer(number(settings.get('min_label_texts')))} texts they are too rare to judge; "
-            "they are listed below."
+            f"{plural(len(left), 'label')} {'was' if len(left) == 1 else 'were'} not searched: on "
+            f"fewer than {integer(number(settings.get('min_label_texts')))} texts, or missing from "
+            "so few, or in fewer independent texts than folds."
         )
     return said
 
@@ -159,5 +160,5 @@ def rare_advice(section: dict[str, Any]) -> list[str]:
     ]
 
 
-def _verb(count: float) -> str:
-    return "breaks" if count == 1 else "break"
+def _are(count: float) -> str:
+    return "is" if count == 1 else "are"

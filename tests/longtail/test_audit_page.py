@@ -75,7 +75,7 @@ def test_the_page_says_what_was_found(audited):
     for sentence in found:
         assert " ".join(sentence.split()) in text
     assert "Krippendorff's alpha over all labels is 0.61" in text
-    assert "1 annotator differs from the others" in text
+    assert "1 of 1 annotator tested differs from the others" in text
     assert "toner" in text
 
 
@@ -126,3 +126,19 @@ def test_an_audit_without_anything_has_a_page(tmp_path):
 def test_without_an_audit_there_is_no_page(tmp_path):
     with pytest.raises(StoreError, match=r"audit\.json: not found"):
         render_audit(tmp_path)
+
+
+def test_nobody_is_cleared_who_could_not_be_tested(audited):
+    untested = [{**one, "q": None, "differs": False} for one in PEOPLE["drift"]["annotators"]]
+    directory = audited({**PEOPLE, "drift": {**PEOPLE["drift"], "annotators": untested}})
+
+    page = render_audit(directory).read_text(encoding="utf-8")
+
+    assert "No annotator could be tested on the same texts" in page
+    assert "differ from the others on the same texts" not in page
+
+
+def test_missing_labels_are_counted_as_labels():
+    *_, said = summary({"implied": {"implications": 2, "missing": 1}})
+
+    assert said.endswith("where the one implies the other; 1 label is missing by that.")

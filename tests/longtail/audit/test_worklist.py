@@ -36,6 +36,17 @@ def test_a_task_has_what_the_import_format_asks_for():
     assert json.loads(json.dumps([first, second])) == [first, second]
 
 
+def test_of_two_finders_that_contradict_each_other_the_surest_has_its_way():
+    found = [
+        Candidate("a", "urgent", "add", "implied", 0.97, "nearly always so"),
+        Candidate("a", "urgent", "remove", "conflict", 0.67, "two of three rows lack it"),
+    ]
+
+    (task,) = work_list(found, TEXTS, LABELS)
+
+    assert task["predictions"][0]["result"][0]["value"] == {"choices": ["printing", "urgent"]}
+
+
 def test_the_labelling_configuration_fits_the_tasks():
     hostile = ["a<b", 'quote"d', "it's & more"]
 
