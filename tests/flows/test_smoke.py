@@ -348,7 +348,8 @@ def test_changed_tickets_bring_their_new_labels(week_two, tickets_week2):
     }  # fmt: skip
 
     assert account["dataset"] == {
-        "added": 60, "changed": 8, "unchanged": 4, "merged": 0, "outdated": 0
+        "added": 60, "changed": 8, "unchanged": 4, "merged": 0, "outdated": 0,
+        "deleted": 0,
     }  # fmt: skip
     assert {name: sorted(stored[name]) for name in changed} == {
         name: sorted(labels) for name, labels in changed.items()
