@@ -33,7 +33,8 @@ _AUDIT_EXAMPLES = """\
 examples:
   longtail audit --data export.json --out audit
   longtail audit --name tickets
-"""
+
+exit codes: 0 done, whatever was found, 1 error, 2 bad usage."""
 
 _EXIT_CODES = """\
 exit codes: 0 promoted (or done), 1 error, 2 bad usage, 3 blocked: the old model stays."""
@@ -246,7 +247,7 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "audit",
         "say what is wrong with annotations, and write a list of what to look at",
         _audit,
-        epilog=_AUDIT_EXAMPLES + "\n" + _EXIT_CODES,
+        epilog=_AUDIT_EXAMPLES,
     )
     parser.add_argument("--data", metavar="FILE", help="an export; no store is needed")
     parser.add_argument("--name", help="a stored data set instead")

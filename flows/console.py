@@ -13,8 +13,10 @@ from rich.table import Table
 from flows.cli import EXIT_BLOCKED, EXIT_ERROR, EXIT_PROMOTED
 from longtail import storage
 from longtail.annotations.readers import read_annotations
+from longtail.audit.corrections import read_corrections
 from longtail.config import CONTENDER
 from longtail.errors import ConfigError
+from longtail.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
     from flows.config import AuditConfig, CompareConfig, DataSource, PredictConfig, RetrainConfig
@@ -31,7 +33,7 @@ _ARM_COLUMNS = (
 
 def run_retrain(config: RetrainConfig) -> int:
     """Run the retrain flow, print what came out, and give the exit code."""
-    _check_first_rows(config.data)
+    _check_files(config.data)
     _ = config.model_name  # raises where there is none
     from flows.retrain import retrain
 
@@ -45,7 +47,7 @@ def run_retrain(config: RetrainConfig) -> int:
 
 def run_predict(config: PredictConfig) -> int:
     """Label the texts of a file and say where the labels are."""
-    _check_first_rows(config.data, labels_required=False)
+    _check_files(config.data, labels_required=False)
     from flows.predict import predict
 
     handle = predict(config)
@@ -67,7 +69,7 @@ def run_predict(config: PredictConfig) -> int:
 def run_compare(config: CompareConfig) -> int:
     """Compare losses and say where the leaderboard is."""
     for source in config.data.values():
-        _check_first_rows(source)
+        _check_files(source)
     from flows.compare import compare
 
     page = compare(config)
@@ -78,7 +80,7 @@ def run_compare(config: CompareConfig) -> int:
 
 def run_audit(config: AuditConfig) -> int:
     """Audit annotations, print what was found and where the list of it is."""
-    _check_first_rows(config.data)
+    _check_files(config.data)
     _ = config.model_name  # raises where there is none
     from flows.audit import audit
     from longtail.report.audit_page import summary
@@ -149,12 +151,17 @@ def print_outcome(directory: Path) -> None:
     console.print(f"Report: {directory / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _check_first_rows(data: DataSource, *, labels_required: bool = True) -> None:
-    """Refuse a file that cannot be read at all, before the seconds that a flow takes to start.
+def _check_files(data: DataSource, *, labels_required: bool = True) -> None:
+    """Refuse files that cannot be read at all, before the seconds that a flow takes to start.
 
     Raises:
-        DataError: such a file.
+        ConfigError: a taxonomy that does not hang together.
+        DataError: such an export or list of corrections.
     """
+    if data.taxonomy is not None:
+        load_taxonomy(data.taxonomy)
+    if data.corrections is not None:
+        read_corrections(data.corrections)
     if data.path is None:
         return
     batches = read_annotations(data.path, data, labels_required=labels_required)

@@ -84,6 +84,29 @@ def test_a_hopeless_file_is_refused_in_one_line(kind, tmp_path, capfd):
     assert not (tmp_path / "store").exists()
 
 
+NOT_HANGING_TOGETHER = {
+    "taxonomy": ("labels: {a: {parents: [b]}}", 2, "label 'a': its parent 'b' is no label here"),
+    "corrections": ("foo,bar", 1, "no column id, label, action, text_hash, accepted"),
+}
+
+
+@pytest.mark.parametrize("command", ["retrain", "audit"])
+@pytest.mark.parametrize("setting", NOT_HANGING_TOGETHER)
+def test_what_a_run_reads_beside_the_export_is_refused_first(setting, command, tmp_path, capfd):
+    content, expected, said = NOT_HANGING_TOGETHER[setting]
+    beside = write(tmp_path / "beside", content)
+    export = write(tmp_path / "tickets.jsonl", *many("a", "b"))
+
+    code = main([command, "--data", str(export), "--store", str(tmp_path / "store"),
+                 "--set", f"data.{setting}={beside}"])  # fmt: skip
+    out, err = capfd.readouterr()
+
+    assert code == expected
+    assert out == ""
+    assert err.startswith(f"longtail: {beside}: {said}")
+    assert not (tmp_path / "store").exists()
+
+
 # ── files that turn out to be bad on the way ─────────────────────────────────────────────────
 
 ON_THE_WAY = {
