@@ -11,6 +11,8 @@ from typing import Any
 from flows.config import CompareConfig
 from longtail.config import LossSettings
 
+_FILES = frozenset({"taxonomy", "corrections"})
+
 
 def command_of(config: CompareConfig) -> str:
     """The command with every setting that is not the default; of a path only the last part.
@@ -48,5 +50,7 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _settings(value, f"{key}.")
         elif key == "encoder.source" and not value.startswith(("package:", "hub:")):
             yield key, Path(value).name
+        elif name in _FILES:
+            yield key, file_name(value)
         else:
             yield key, value if isinstance(value, str) else json.dumps(value)

@@ -257,7 +257,7 @@ def test_a_shard_is_one_of_several(shard, capsys):
 def test_the_command_names_what_is_not_the_default_and_no_path():
     config = CompareConfig.model_validate({
         "data": {"desk": {"path": "s3://bucket/private/desk 1.csv?key=secret",
-                          "label_separator": "|"}},
+                          "label_separator": "|", "taxonomy": "/home/someone/labels.yaml"}},
         "losses": ["bce"], "seeds": [7], "policies": ["global", "group"], "shard": 1, "shards": 2,
         "out": "/home/someone/comparison", "training": {"epochs": 8, "max_length": 64},
         "encoder": {"source": "/home/someone/encoder"},
@@ -266,7 +266,8 @@ def test_the_command_names_what_is_not_the_default_and_no_path():
     assert command_of(config) == (
         "longtail compare \\\n  --data 'desk=desk 1.csv' \\\n  --losses bce \\\n  --seeds 7 \\\n"
         '  --set \'policies=["global", "group"]\' \\\n  --set encoder.source=encoder \\\n'
-        "  --set training.max_length=64 \\\n  --set 'data.desk.label_separator=|'"
+        "  --set training.max_length=64 \\\n  --set 'data.desk.label_separator=|' \\\n"
+        "  --set data.desk.taxonomy=labels.yaml"
     )
 
 
