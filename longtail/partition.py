@@ -142,7 +142,7 @@ def partition(
 
 
 def _sorted(table: pa.Table, units: Ints) -> tuple[pa.Table, Ints]:
-    """Rows sorted by id; a data set is stored that way, so there is mostly nothing to do."""
+    """Rows sorted by id; a data set is read that way, so there is mostly nothing to do."""
     ids = table["id"]
     if pc.all(pc.less_equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))).as_py() is not False:
         return table, units

@@ -19,7 +19,6 @@ from longtail.annotations.limits import (
 )
 from longtail.errors import DataError
 
-MAGIC = b"PK\x03\x04"
 _ENDINGS = (".jsonl", ".json", ".csv")
 _END = b"PK\x05\x06"
 _END_BYTES = 22

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +53,6 @@ class Merged:
 def normalise_text(text: str) -> str:
     """Text as duplicates are looked for: NFKC, case folded, white space collapsed."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def label_set(labels: Iterable[str] | None) -> list[str] | None:
-    """Labels as they are stored: each once, sorted."""
-    return None if labels is None else sorted(set(labels))
 
 
 def merge_annotations(table: pa.Table, policy: Policy, *, at_least: int = 2) -> Merged:

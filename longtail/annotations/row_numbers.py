@@ -36,10 +36,3 @@ class RowNumbers:
     def likely(self) -> bool:
         """Whether all ids so far are row numbers; never said of fewer than three."""
         return not self._broken and self._count >= _FEWEST
-
-
-def looks_like_row_numbers(ids: Iterable[str | int | None]) -> bool:
-    """Whether ids, in the order of the export, strictly count the rows from 0 or 1."""
-    watch = RowNumbers()
-    watch.add(ids)
-    return watch.likely

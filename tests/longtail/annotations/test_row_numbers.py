@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longtail.annotations.row_numbers import RowNumbers, looks_like_row_numbers
+from longtail.annotations.row_numbers import RowNumbers
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,9 @@ from longtail.annotations.row_numbers import RowNumbers, looks_like_row_numbers
     ],
 )
 def test_only_a_count_without_gaps_is_one(ids, expected):
-    assert looks_like_row_numbers(ids) is expected
+    watch = RowNumbers()
+    watch.add(ids)
+    assert watch.likely is expected
 
 
 def test_portions_are_one_count():
@@ -42,4 +44,6 @@ def test_nothing_is_looked_at_once_it_is_decided():
         yield "x"
         raise AssertionError("asked for more")
 
-    assert not looks_like_row_numbers(ids())
+    watch = RowNumbers()
+    watch.add(ids())
+    assert not watch.likely
