@@ -277,7 +277,7 @@ def _limit(
         advice = "Mend the export, or raise data.max_quarantined in the configuration"
     else:
         verdict = "so that not one is left"
-        advice = "Mend the export"
+        advice = "Mend the export" if account.quarantined else "Export again when rows can be used"
     reasons = [*_commonest(quarantine), *_commonly_skipped(account)]
     listed = "".join(f"\n  {reason}" for reason in reasons)
     message = f"{counted}, {verdict}; nothing was taken over.{listed}\n{advice}."
