@@ -39,8 +39,9 @@ from longtail.row_groups import RowGroupWriter, batches_of
 logger = logging.getLogger(__name__)
 
 _NUMBERED = (
-    "The ids look like row numbers, which name other texts in the next export; map a column that "
-    "stays with its text to data.columns.id"
+    "The ids look like row numbers. If they are, they name other texts in the next export: map a "
+    "column that stays with its text to data.columns.id. The numbers that a tool or a database gave "
+    "its texts are fine"
 )
 _STAGING = ".ingest"
 _TAKEN = ("accepted.parquet", "voices.parquet")
