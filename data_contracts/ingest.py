@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 _NUMBERED = (
     "The ids look like row numbers. If they are, they name other texts in the next export: map a "
-    "column that stays with its text to data.columns.id. Numbers that a tool or a database gave its "
-    "texts are fine"
+    "column that stays with its text to data.columns.id. Numbers that a tool or a database gave "
+    "its texts are fine"
 )
 _STAGING = ".ingest"
 _TAKEN = ("accepted.parquet", "voices.parquet")
