@@ -47,7 +47,7 @@ def conflicts_table(section: dict[str, Any]) -> Table | None:
     rows: list[list[str | Cell]] = [
         [
             Cell(str(one.get("excerpt")), "wide"),
-            Cell(_names(one.get("disputed")), "name"),
+            Cell(_names(one.get("disputed")), "brief"),
             Cell(_sayings(one.get("sayings") or ()), "wide"),
         ]
         for one in found
