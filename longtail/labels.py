@@ -98,14 +98,31 @@ def label_sets(
         column: label lists.
         names: the labels that stay; None: all.
     """
-    if names is None:
-        names = pc.unique(pc.list_flatten(column)).drop_null()
-    names = names.take(pc.sort_indices(names))
-    rows, codes = label_cells(column, names)
-    ends = np.cumsum(np.bincount(rows, minlength=len(column)))
+    names = label_names(column) if names is None else names.take(pc.sort_indices(names))
+    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return label_lists(*label_cells(column, names), present, names)
+
+
+def label_names(column: pa.ListArray | pa.ChunkedArray) -> pa.Array:
+    """Every label of a column of label lists, once, sorted."""
+    names = pc.unique(pc.list_flatten(column)).drop_null()
+    return names.take(pc.sort_indices(names))
+
+
+def label_lists(
+    rows: NDArray[np.int64], places: NDArray[np.int64], present: NDArray[np.bool_], names: pa.Array
+) -> pa.ListArray:
+    """Label lists from their cells, as :func:`label_cells` gives them.
+
+    Args:
+        rows: row of each cell, ascending.
+        places: its label, as a place in ``names``.
+        present: False for a row whose labels are null, shape (rows of the result,).
+        names: the labels.
+    """
+    ends = np.cumsum(np.bincount(rows, minlength=len(present)))
     offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-    missing = pa.array(pc.is_null(column).to_numpy(zero_copy_only=False))
-    return pa.ListArray.from_arrays(offsets, names.take(pa.array(codes)), mask=missing)
+    return pa.ListArray.from_arrays(offsets, names.take(pa.array(places)), mask=pa.array(~present))
 
 
 @dataclass(frozen=True)

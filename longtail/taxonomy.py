@@ -150,10 +150,6 @@ class Taxonomy(_Part):
         entries = (self.labels.get(name) for name in labels)
         return tuple(None if entry is None else entry.since for entry in entries)
 
-    def names_known(self, label: str) -> bool:
-        """Whether a name is a label or an alias of one."""
-        return label in self.canonical
-
     def rows_with_unknown(self, labels: pa.ChunkedArray) -> list[tuple[int, tuple[str, ...]]]:
         """Rows with names that the taxonomy does not know, ascending, each with those names.
 

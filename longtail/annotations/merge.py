@@ -16,11 +16,11 @@ from longtail.annotations.row_codes import (
     Flags,
     RowCodes,
     last_by,
-    listed,
     row_codes,
 )
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import AnnotatorPolicy
+from longtail.labels import label_lists
 
 Policy = AnnotatorPolicy
 _DECIDED, _UNDATED_ROWS, _SAME_MOMENT = range(3)
@@ -249,7 +249,7 @@ def _elected(codes: RowCodes, current: Codes, policy: Policy, at_least: int) -> 
         return_counts=True,
     )
     given = given[times >= needed[given // n_names]]
-    return listed(given // n_names, given % n_names, ballots > 0, codes.names)
+    return label_lists(given // n_names, given % n_names, ballots > 0, codes.names)
 
 
 def _several(rows: pa.Table, codes: RowCodes, voices: Codes, used: Flags) -> pa.Table:

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from longtail.labels import label_cells, label_lists, label_names
+
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 UNDATED = int(np.iinfo(np.int64).min)
@@ -45,7 +47,7 @@ class RowCodes:
 
     def label_lists(self) -> pa.Array:
         """The labels of every row, each once and sorted; null where they are null."""
-        return listed(self.pair_row, self.pair_label, self.has_labels, self.names)
+        return label_lists(self.pair_row, self.pair_label, self.has_labels, self.names)
 
 
 def row_codes(table: pa.Table) -> RowCodes:
@@ -55,7 +57,8 @@ def row_codes(table: pa.Table) -> RowCodes:
     about, _ = _coded(table["text"])
     for name in ("group", "split"):
         about, _ = _joint(about, *_coded(table[name]))
-    pair_row, pair_label, names = _pairs(table["labels"])
+    names = label_names(table["labels"])
+    pair_row, pair_label = label_cells(table["labels"], names)
     has_labels = pc.is_valid(table["labels"]).to_numpy()
     content, _ = _joint(about, *_coded(_spelled(pair_row, pair_label, has_labels)))
     dates = table["annotated_at"].cast(pa.int64()).fill_null(UNDATED).to_numpy()
@@ -84,14 +87,6 @@ def last_by(group: Codes, n_groups: int, *keys: NDArray[np.generic]) -> Codes:
     return last
 
 
-def listed(owner: Codes, label: Codes, present: Flags, names: pa.Array) -> pa.Array:
-    """List array from sorted (owner, label) pairs; null where ``present`` is False."""
-    lengths = np.bincount(owner, minlength=len(present))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = names.take(pa.array(label))
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~present))
-
-
 def _coded(column: pa.ChunkedArray) -> tuple[Codes, int]:
     """Codes by first appearance, from 1; null is 0. And how many codes there can be."""
     if pa.types.is_string(column.type):  # more than 2 GB of distinct text overflow 32-bit offsets
@@ -108,29 +103,8 @@ def _joint(first: Codes, second: Codes, n_second: int) -> tuple[Codes, int]:
     return joint.reshape(-1).astype(np.int64), len(distinct)
 
 
-def _pairs(column: pa.ChunkedArray) -> tuple[Codes, Codes, pa.Array]:
-    """Every (row, label) once, sorted by row and label, and the labels by name."""
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    flat = pc.list_flatten(column)
-    codes, n_codes = _coded(flat)
-    names = pc.unique(flat).drop_null()
-    order = pc.sort_indices(names).to_numpy()
-    rank = np.zeros(n_codes, dtype=np.int64)
-    rank[1 + order] = np.arange(len(names))
-    distinct = _sorted_once((owner * n_codes + rank[codes])[codes > 0])
-    return distinct // n_codes, distinct % n_codes, names.take(pa.array(order))
-
-
-def _sorted_once(codes: Codes) -> Codes:
-    """What ``numpy.unique`` gives, which hashes before it sorts and takes five times as long."""
-    codes = np.sort(codes)
-    once: Codes = codes[np.diff(codes, prepend=-1) != 0]
-    return once
-
-
 def _spelled(pair_row: Codes, pair_label: Codes, has_labels: Flags) -> pa.ChunkedArray:
     """Each row's label set as a string of numbers, which Arrow can hash."""
     numbers = pc.cast(pa.array(np.arange(int(pair_label.max(initial=0)) + 1)), pa.string())
-    lists = listed(pair_row, pair_label, has_labels, numbers)
+    lists = label_lists(pair_row, pair_label, has_labels, numbers)
     return pa.chunked_array([pc.binary_join(lists, ",")])
