@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from longtail.annotations.moments import moments_of
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.hash_tables import ranges
 from longtail.hashing import Hashes, stable_hash, wide_hash
 from longtail.labels import label_sets
 from longtail.normalisation import normalised
 
-UNDATED = int(np.iinfo(np.int64).min)
 _EMPTY = pa.scalar(b"", pa.binary())
 
 
@@ -83,12 +83,6 @@ def annotator_codes(column: pa.ChunkedArray) -> Hashes:
     return found
 
 
-def dates(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Microseconds since 1970 in UTC, UNDATED where there is no date; shape (n,)."""
-    moments: NDArray[np.int64] = column.cast(pa.int64()).fill_null(UNDATED).to_numpy()
-    return moments
-
-
 def distinct_labels(table: pa.Table) -> pa.Array:
     """Every label that occurs, once."""
     return pc.unique(pc.list_flatten(table["labels"]))
@@ -110,7 +104,7 @@ def _field(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[pa.Array]]:
     """The length of every cell (−1: null), or a moment's number; and the cells' bytes."""
     array = column.combine_chunks()
     if pa.types.is_timestamp(array.type):
-        return dates(column), []
+        return moments_of(column), []
     if pa.types.is_list(array.type):
         return _list_field(array)
     return _lengths(pc.binary_length(array)), [_bytes(array)]

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from longtail.annotations.moments import UNDATED, moments_of
 from longtail.content import (
-    UNDATED,
     annotator_codes,
     canonical,
-    dates,
     distinct_labels,
     duplicate_keys,
     row_digests,
@@ -115,7 +114,7 @@ def index_of(table: pa.Table, *, keys: bool = True) -> RowIndex:
         wide_hash(table["id"]),
         row_digests(table),
         duplicate_keys(table) if keys else np.zeros((table.num_rows, 2), dtype=np.uint64),
-        dates(table["annotated_at"]),
+        moments_of(table["annotated_at"]),
         annotator_codes(table["annotator"]),
     )
 

@@ -12,16 +12,17 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from longtail.annotations.moments import UNDATED, moments_of
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Since = Sequence[datetime | None]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ALWAYS = np.iinfo(np.int64).min
+_ALWAYS = UNDATED
 """When a label without ``since`` began, and when a text without a date was annotated."""
 
 
@@ -106,10 +107,3 @@ def _began(since: Since) -> Ints:
 def to_microseconds(moment: datetime | None, without: int) -> int:
     """Microseconds since 1970, or what stands for no moment."""
     return int(without) if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def moments_of(annotated_at: pa.ChunkedArray) -> Ints:
-    """Microseconds since 1970, shape (n,); the smallest number there is where nobody knows."""
-    numbers = pc.cast(annotated_at, pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    moments: Ints = pc.fill_null(numbers, int(_ALWAYS)).to_numpy().astype(np.int64)
-    return moments

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from longtail.known import moments_of, to_microseconds
+from longtail.annotations.moments import UNDATED, moments_of
+from longtail.known import to_microseconds
 from longtail.label_view import rows_of_items
 from longtail.taxonomy import Taxonomy
 
@@ -115,9 +116,9 @@ def _note_dates(
     entries = [taxonomy.labels.get(name) for name in names]
     since, until = (
         np.array([to_microseconds(getattr(entry, side, None), without) for entry in entries])
-        for side, without in (("since", np.iinfo(np.int64).min), ("until", _NEVER))
+        for side, without in (("since", UNDATED), ("until", _NEVER))
     )
-    undated = moments == np.iinfo(np.int64).min
+    undated = moments == UNDATED
     early = ~undated & (moments < since[label])
     late = (until[label] != _NEVER) & (undated | (moments >= until[label]))
     for counter, which in ((found.early, early), (found.late, late)):

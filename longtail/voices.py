@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.annotations.merge import current_voices
-from longtail.annotations.row_codes import UNDATED, Codes
+from longtail.annotations.moments import UNDATED
+from longtail.annotations.row_codes import Codes
 from longtail.known import to_microseconds
 
 _MOST_PERIODS = 18

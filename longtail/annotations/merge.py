@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.annotations.contradictions import reasons_of
+from longtail.annotations.moments import UNDATED
 from longtail.annotations.row_codes import (
-    UNDATED,
     Codes,
     Flags,
     RowCodes,

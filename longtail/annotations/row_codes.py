@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from longtail.annotations.moments import moments_of
 from longtail.labels import label_cells, label_lists, label_names
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-UNDATED = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,9 @@ def row_codes(table: pa.Table) -> RowCodes:
     pair_row, pair_label = label_cells(table["labels"], names)
     has_labels = pc.is_valid(table["labels"]).to_numpy()
     content, _ = _joint(about, *_coded(_spelled(pair_row, pair_label, has_labels)))
-    dates = table["annotated_at"].cast(pa.int64()).fill_null(UNDATED).to_numpy()
     return RowCodes(
         id=ids - 1, n_ids=n_ids - 1, voice=voice, n_voices=n_voices, about=about,
-        content=content, date=dates,
+        content=content, date=moments_of(table["annotated_at"]),
         has_labels=has_labels, pair_row=pair_row, pair_label=pair_label, names=names,
     )  # fmt: skip
 

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtail.annotations.moments import UNDATED, moments_of
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.content import (
-    UNDATED,
     annotator_codes,
     canonical,
     content_fingerprint,
-    dates,
     row_digests,
 )
 
@@ -118,5 +117,5 @@ def test_no_annotator_is_one_of_its_own():
 
 
 def test_moments_are_numbers():
-    found = dates(pa.chunked_array([[WHEN, None]], pa.timestamp("us", tz="UTC")))
+    found = moments_of(pa.chunked_array([[WHEN, None]], pa.timestamp("us", tz="UTC")))
     assert found.tolist() == [int(WHEN.timestamp() * 1e6), UNDATED]
