@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
@@ -20,8 +20,10 @@ from longtail.config import (
     LinearSettings,
     LossSettings,
     PublishSettings,
+    RetentionSettings,
     Settings,
     SplitSettings,
+    StageSettings,
     ThresholdPolicy,
     ThresholdSettings,
     TrainingSettings,
@@ -109,6 +111,16 @@ class RetrainConfig(Settings):
     groups: GroupSettings = GroupSettings()
     gate: GatePolicy = GatePolicy()
     publish: PublishSettings = PublishSettings()
+    approval: Literal["never", "on_override", "required"] = Field(
+        "never",
+        description="Whom a verdict waits for. never: it is carried out; on_override: a passing "
+        "one is, a block waits for a person who may override it; required: every verdict waits.",
+    )
+    approval_days: float = Field(
+        7.0, gt=0.0, description="Days that a verdict waits; then the champion stays."
+    )
+    stages: StageSettings = StageSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @property
     def model_name(self) -> str:

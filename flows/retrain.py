@@ -37,7 +37,9 @@ def retrain(config: RetrainConfig) -> State[Any]:
         A state named ``Promoted`` or ``Blocked`` whose data is the run's directory.
     """
     show_progress()
-    run = open_run(config.model_name, config.store_directory, config.out, config)
+    run = open_run(
+        config.model_name, config.store_directory, config.out, config, stages=config.stages
+    )
     repair_registry(run, config.publish)
     dataset = _update_dataset(run, config)
     split = split_dataset(run, dataset, config.data, config.split, config.groups)

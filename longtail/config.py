@@ -390,3 +390,37 @@ class PublishSettings(Settings):
         1e-4, gt=0.0, description="Largest difference of a probability in the fresh process."
     )
     serve_check_texts: int = Field(64, ge=1, description="Test texts scored in the fresh process.")
+
+
+class StageSettings(Settings):
+    """What is not run again because nothing that it depends on has changed."""
+
+    force: bool = Field(
+        False, description="Run every stage anew, whatever the cache of stages holds."
+    )
+    max_gigabytes: float = Field(
+        20.0,
+        ge=0.0,
+        description="Size of the cache of stages in the store; the least recently used go first. "
+        "0 keeps nothing.",
+    )
+    slot: str | None = Field(
+        "gpu",
+        description="Prefect concurrency limit that a training holds, so that one trains at a "
+        "time; null: trainings run side by side.",
+    )
+
+
+class RetentionSettings(Settings):
+    """What of the past is kept; reports, verdicts, metrics and logs always are.
+
+    The champion, the previous one and the best one of the last twelve months are never pruned.
+    """
+
+    runs: int = Field(
+        8, ge=1, description="Last runs that keep predictions, splits and bundles on disk."
+    )
+    datasets: int = Field(8, ge=2, description="Last versions of the data set that are kept.")
+    versions: int = Field(
+        8, ge=2, description="Last registered versions of the model whose bundles are kept."
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from longtail.config import Settings
+from longtail.config import Settings, StageSettings
 
 ArmName = Annotated[str, Field(pattern=r"^(linear|bce|candidate(-[a-z0-9-]+)?|(best_)?champion)$")]
 
@@ -20,6 +20,7 @@ class RunHandle(Settings):
     directory: Path
     store: Path
     started_at: str
+    stages: StageSettings = StageSettings()
 
     @property
     def model_store(self) -> Path:
@@ -47,6 +48,7 @@ class SplitHandle(Settings):
 
     directory: Path
     label_space: Path
+    fingerprint: str | None = None
 
     @classmethod
     def of(cls, run_directory: Path) -> SplitHandle:
@@ -65,6 +67,7 @@ class ArmHandle(Settings):
     seconds: float
     bundle: Path | None = None
     version: int | None = None
+    key: str | None = None
 
 
 class ChampionHandle(Settings):

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 from longtail import storage
-from longtail.config import Settings
+from longtail.config import Settings, StageSettings
 from longtail.errors import ConfigError
 from tasks.handles import RunHandle
 
@@ -20,7 +20,13 @@ RUN = "run.json"
 PROCESS = "process.json"
 
 
-def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHandle:
+def open_run(
+    name: str,
+    store: Path,
+    out: str | None,
+    config: Settings,
+    stages: StageSettings = StageSettings(),
+) -> RunHandle:
     """Create the run's directory and write the configuration into it.
 
     A directory that holds an earlier run is kept under the next free name (``out.1``, …): no
@@ -42,6 +48,7 @@ def open_run(name: str, store: Path, out: str | None, config: Settings) -> RunHa
         directory=directory,
         store=store,
         started_at=started.isoformat(timespec="seconds"),
+        stages=stages,
     )
     storage.write_json(directory / RUN, run.model_dump(mode="json"))
     storage.write_json(directory / PROCESS, {"pid": os.getpid(), "host": socket.gethostname()})

@@ -1,0 +1,80 @@
+"""A stage of a run: taken from the cache, or made, timed and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from longtail import storage
+from longtail.code_fingerprint import code_fingerprint
+from longtail.stage_cache import StageCache
+from tasks.handles import RunHandle
+
+logger = logging.getLogger(__name__)
+
+TIMES = "stages.jsonl"
+
+
+def stage_key(stage: str, code: tuple[str, ...], *made_of: Any) -> str:
+    """Fingerprint of all that a stage's result depends on.
+
+    Args:
+        stage: its name.
+        code: dotted names of the modules whose code makes the result; what they import counts, too.
+        made_of: fingerprints of the inputs, and dumped settings; JSON-able.
+    """
+    return storage.fingerprint(stage, code_fingerprint(*code), made_of)
+
+
+def run_stage(
+    run: RunHandle, stage: str, key: str, into: Path, make: Callable[[Path], None]
+) -> bool:
+    """Fill a directory of the run with a stage's files, from the cache where it has them.
+
+    Args:
+        run: whose cache, and whether it must not be looked at.
+        stage: its name; lower case with dashes.
+        key: see :func:`stage_key`.
+        into: directory that holds this stage's files and no others.
+        make: writes the files into it.
+
+    Returns:
+        Whether they came from the cache.
+    """
+    started = time.monotonic()
+    cache = stage_cache(run)
+    entry = None if run.stages.force else cache.take(stage, key, into)
+    if entry is None:
+        into.mkdir(parents=True, exist_ok=True)
+        make(into)
+        cache.keep(stage, key, into, run=run.id)
+    else:
+        logger.info("%s: nothing has changed since run %s made it; taken over", stage, entry.run)
+    note_time(run, stage, time.monotonic() - started, cached=entry is not None)
+    return entry is not None
+
+
+def stage_cache(run: RunHandle) -> StageCache:
+    """The cache of stages of the run's store."""
+    return StageCache(
+        run.store / "cache" / "stages", max_bytes=round(run.stages.max_gigabytes * (1 << 30))
+    )
+
+
+@contextlib.contextmanager
+def timed(run: RunHandle, stage: str) -> Iterator[None]:
+    """Note how long a stage took that is never cached."""
+    started = time.monotonic()
+    yield
+    note_time(run, stage, time.monotonic() - started)
+
+
+def note_time(run: RunHandle, stage: str, seconds: float, *, cached: bool = False) -> None:
+    """Append one stage to ``stages.jsonl`` of the run."""
+    entry = {"stage": stage, "seconds": round(seconds, 3), "cached": cached}
+    storage.append_line(run.directory / TIMES, json.dumps(entry))
