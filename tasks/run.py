@@ -25,7 +25,7 @@ def open_run(
     store: Path,
     out: str | None,
     config: Settings,
-    stages: StageSettings = StageSettings(),
+    stages: StageSettings | None = None,
 ) -> RunHandle:
     """Create the run's directory and write the configuration into it.
 
@@ -48,7 +48,7 @@ def open_run(
         directory=directory,
         store=store,
         started_at=started.isoformat(timespec="seconds"),
-        stages=stages,
+        stages=stages or StageSettings(),
     )
     storage.write_json(directory / RUN, run.model_dump(mode="json"))
     storage.write_json(directory / PROCESS, {"pid": os.getpid(), "host": socket.gethostname()})
