@@ -10,10 +10,10 @@ OR_BLOCKED := || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format fuzz smoke ui deploy clean
+.PHONY: help demo test test-integration lint format fuzz smoke ui deploy clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "ARGS=... is passed on, as in: make demo ARGS=--full, make test ARGS='-k gate -x'"
 	@echo "PYTHON=... chooses the interpreter of .venv (3.11 or newer), as in: make test PYTHON=python3.13"
@@ -26,8 +26,11 @@ smoke: $(VENV)/.dev ## The real flow over the tiny fixture, in build/smoke: abou
 	$(BIN)/longtail retrain --config deployments/profiles/smoke.yaml --data tests/fixtures/tickets.jsonl \
 	  --store build/smoke/store --out build/smoke/run $(ARGS) $(OR_BLOCKED)
 
-test: $(VENV)/.dev ## The test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## The tests, but for those of the two targets below: minutes
+	$(BIN)/python -m pytest --ignore=tests/integration --ignore=tests/chaos $(ARGS)
+
+test-integration: $(VENV)/.dev ## The tests against a real local Prefect server and worker
+	$(BIN)/python -m pytest tests/integration -m integration $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, and the rules of which package may import which
 	$(BIN)/ruff check .
