@@ -14,7 +14,7 @@ from longtail.bridges import bridging_rows
 from longtail.config import DataSettings, GroupSettings, SplitSettings
 from longtail.dataset import DatasetStore
 from longtail.labels import LabelSpace, group_labels, support
-from longtail.ledger import LedgerEntries, SplitLedger
+from longtail.ledger import SPLITS, LedgerEntries, SplitLedger
 from longtail.near_duplicates import Units, find_units
 from longtail.partition import Partition, partition
 from longtail.row_groups import write_row_groups
@@ -62,7 +62,13 @@ def split_dataset(
     statistics |= {"dropped_labels": dropped, "texts_left_out_with_them": skipped}
     statistics |= {"never_known_absent": taught.left_out, **view.about}
     storage.write_json(run.directory / "statistics.json", statistics)
-    return handle
+    return handle.model_copy(update={"fingerprint": learned_fingerprint(handle)})
+
+
+def learned_fingerprint(split: SplitHandle) -> str:
+    """Fingerprint of all that arms learn from and are scored on, wherever it stands."""
+    files = [split.label_space, *(split.directory / f"{name}.parquet" for name in SPLITS)]
+    return storage.fingerprint({path.name: storage.sha256_file(path) for path in files})
 
 
 def _bind(
