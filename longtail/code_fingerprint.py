@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,12 +27,21 @@ def code_fingerprint(*modules: str) -> str:
         modules: dotted names, such as ``longtail.training``.
     """
     ours, others = _closure(modules)
-    sources = {name: hashlib.sha256(_source(name).read_bytes()).hexdigest() for name in ours}
-    versions = {name: _version(name) for name in others}
+    sources = {name: _digest(name) for name in ours}
+    versions = {name: package_version(name) for name in others}
     return storage.fingerprint(sources, versions, sys.version_info[:2])
 
 
+def package_version(package: str) -> str | None:
+    """The installed version of the distribution behind an import; None where none is found."""
+    try:
+        return importlib.metadata.version(_DISTRIBUTIONS.get(package, package))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _closure(modules: tuple[str, ...]) -> tuple[set[str], set[str]]:
+    """Our modules that run when some of them do, and the other packages that they import."""
     ours: set[str] = set()
     others: set[str] = set()
     waiting = list(modules)
@@ -42,6 +50,8 @@ def _closure(modules: tuple[str, ...]) -> tuple[set[str], set[str]]:
         if name in ours:
             continue
         ours.add(name)
+        parent = name.rpartition(".")[0]
+        waiting += [parent] if parent else []  # a package's own code runs first
         for imported in _imports(name):
             root = imported.partition(".")[0]
             if root in _OURS:
@@ -51,22 +61,36 @@ def _closure(modules: tuple[str, ...]) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-def _imports(module: str) -> Iterator[str]:
+@cache
+def _digest(module: str) -> str:
+    return hashlib.sha256(_source(module).read_bytes()).hexdigest()
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
     """Dotted names of the modules that a module imports; of ours only those that are files."""
     path = _source(module)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: list[str] = []
     for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([base] if base else [])])
-            yield base
+            base = _absolute(package, node)
+            found.append(base)
             if base.partition(".")[0] in _OURS:
                 names = (f"{base}.{alias.name}" for alias in node.names)
-                yield from (name for name in names if _find(name) is not None)
+                found += [name for name in names if _find(name) is not None]
+    return tuple(found)
+
+
+def _absolute(package: str, node: ast.ImportFrom) -> str:
+    """What ``from … import`` names, without leading dots."""
+    base = [node.module] if node.module else []
+    if not node.level:
+        return ".".join(base)
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - node.level + 1], *base])
 
 
 def _source(module: str) -> Path:
@@ -88,10 +112,3 @@ def _find(module: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(_DISTRIBUTIONS.get(package, package))
-    except importlib.metadata.PackageNotFoundError:
-        return "none"

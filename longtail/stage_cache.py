@@ -6,23 +6,33 @@
 The key is the fingerprint of the stage's inputs, its settings and the code that it runs
 (:mod:`longtail.code_fingerprint`), so an entry is never out of date; it may only be unused. Files
 are hard links where the file system has them, for both sides replace files and never write into
-them.
+them; one that was written into all the same is found by its SHA-256 and made anew.
+
+Who writes or removes holds ``ROOT/.lock``; who takes does not. What a killed process left half
+written has a hidden name and goes the next time that somebody keeps something.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from longtail import storage
 from longtail.errors import StoreError
 
 logger = logging.getLogger(__name__)
+
+_DAY = 86_400.0
+_DAMAGED = (StoreError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -66,85 +76,153 @@ class StageCache:
         Args:
             stage: its name.
             key: what it is made of.
-            into: directory of the run; files of the same names are replaced, others stay.
+            into: directory of the run; files of the same names are replaced, others stay. Nothing
+                is touched unless all of them are whole.
 
         Returns:
             The entry, None where there is none. A damaged one is thrown away.
         """
         directory = self.directory / stage / key
-        try:
-            manifest = storage.verify_directory(directory)
-            for name in manifest["files"]:
-                _place(directory / name, into / name)
-            os.utime(directory / storage.MANIFEST)
-        except (StoreError, FileNotFoundError) as error:  # another process may be trimming
-            if directory.exists():
-                logger.warning("A cached result cannot be used and is made anew: %s", error)
-                shutil.rmtree(directory, ignore_errors=True)
+        if not (directory / storage.MANIFEST).is_file():
             return None
-        return _entry(directory, manifest)
+        staging = into / f".{key[:8]}.{uuid.uuid4().hex}.staging"
+        try:
+            _copy(directory, staging)
+            manifest = storage.verify_directory(staging)
+            entry = _entry(directory, manifest)
+            for name in manifest["files"]:
+                (into / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staging / name, into / name)
+            os.utime(directory / storage.MANIFEST)
+        except _DAMAGED as error:
+            logger.warning("%s: a damaged result is made anew (%s)", directory, error)
+            _remove(directory)
+            return None
+        except OSError as error:
+            if directory.exists():  # else another process has removed it just now
+                logger.warning("%s: cannot be taken over (%s)", directory, error)
+            return None
+        else:
+            return entry
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
-    def keep(self, stage: str, key: str, source: Path, *, run: str) -> None:
-        """Keep all files of a directory as the result of a stage."""
+    def keep(
+        self, stage: str, key: str, source: Path, *, run: str, files: Sequence[str] | None = None
+    ) -> None:
+        """Keep what a stage made. That it cannot be kept is a warning: the result is there.
+
+        Args:
+            stage: its name.
+            key: what it is made of.
+            source: where its files are.
+            run: the run that made them.
+            files: names of its files and directories there; by default all.
+        """
         if not self.max_bytes:
             return
         about = {"run": run, "made_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
-        with storage.committed_directory(self.directory / stage / key, about) as staging:
-            for path in sorted(source.rglob("*")):
-                if path.is_file():
-                    _place(path, staging / path.relative_to(source))
-        self.trim()
+        try:
+            with self._locked():
+                self._sweep()
+                with storage.committed_directory(self.directory / stage / key, about) as staging:
+                    for path in _files(source, files):
+                        _place(path, staging / path.relative_to(source))
+                self._trim()
+        except (OSError, StoreError) as error:
+            logger.warning("%s: its result is not kept for later runs (%s)", stage, error)
 
     def entries(self) -> list[Entry]:
         """Everything that is kept, the least recently used first."""
         return sorted(self._found(), key=lambda entry: entry.used_at)
 
-    def trim(self) -> list[Entry]:
-        """Remove what goes beyond the bound; gives what was removed."""
-        entries = self.entries()
-        excess = sum(entry.size for entry in entries) - self.max_bytes
-        removed = []
-        for entry in entries:
-            if excess <= 0:
-                break
-            shutil.rmtree(entry.directory, ignore_errors=True)
-            excess -= entry.size
-            removed.append(entry)
+    def clear(self, stage: str | None = None, *, older_than_days: float = 0.0) -> list[Entry]:
+        """Remove results; gives what was removed.
+
+        Args:
+            stage: only those of this stage.
+            older_than_days: only those that nobody has used for so long.
+        """
+        if not self.directory.is_dir():
+            return []
+        until = time.time() - older_than_days * _DAY
+        with self._locked():
+            self._sweep()
+            removed = [
+                entry
+                for entry in self.entries()
+                if stage in {None, entry.stage} and entry.used_at <= until
+            ]
+            for entry in removed:
+                _remove(entry.directory)
         return removed
 
-    def clear(self, stage: str | None = None) -> list[Entry]:
-        """Remove everything, or everything of one stage; gives what was removed."""
-        removed = [entry for entry in self.entries() if stage in {None, entry.stage}]
-        for entry in removed:
-            shutil.rmtree(entry.directory, ignore_errors=True)
-        return removed
+    def _trim(self) -> None:
+        """Remove what goes beyond the bound."""
+        entries = self.entries()
+        excess = sum(entry.size for entry in entries) - self.max_bytes
+        for entry in entries:
+            if excess <= 0:
+                return
+            _remove(entry.directory)
+            excess -= entry.size
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed have left; under the lock nobody else writes."""
+        for path in self.directory.glob("*/*"):
+            if path.name.startswith(".") or not (path / storage.MANIFEST).is_file():
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with storage.lock(self.directory / ".lock"):
+            yield
 
     def _found(self) -> Iterator[Entry]:
         for path in self.directory.glob(f"*/[!.]*/{storage.MANIFEST}"):
-            try:
+            with contextlib.suppress(OSError, *_DAMAGED):
                 yield _entry(path.parent, storage.read_json(path))
-            except (FileNotFoundError, StoreError):
-                continue
 
 
-def _entry(directory: Path, manifest: dict[str, object]) -> Entry:
-    files = manifest["files"]
-    assert isinstance(files, dict)
+def _entry(directory: Path, manifest: dict[str, Any]) -> Entry:
     return Entry(
         stage=directory.parent.name,
         key=directory.name,
         run=str(manifest["run"]),
         made_at=str(manifest["made_at"]),
         used_at=(directory / storage.MANIFEST).stat().st_mtime,
-        size=sum(file["bytes"] for file in files.values()),
+        size=sum(file["bytes"] for file in manifest["files"].values()),
         directory=directory,
     )
 
 
+def _files(root: Path, names: Sequence[str] | None) -> Iterator[Path]:
+    """The files of a directory, or those of some names and below them; whatever is there."""
+    for start in [root] if names is None else [root / name for name in names]:
+        for path in sorted(start.rglob("*")) if start.is_dir() else [start]:
+            if path.is_file():
+                yield path
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for path in _files(source, None):
+        _place(path, target / path.relative_to(source))
+
+
 def _place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
+    except FileNotFoundError:
+        raise
     except OSError:  # another file system, or one without links
         shutil.copy2(source, target)
+
+
+def _remove(directory: Path) -> None:
+    """At once for those who look, then file by file."""
+    gone = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.old")
+    with contextlib.suppress(OSError):
+        os.replace(directory, gone)
+        shutil.rmtree(gone, ignore_errors=True)

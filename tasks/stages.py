@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,14 @@ def stage_key(stage: str, code: tuple[str, ...], *made_of: Any) -> str:
 
 
 def run_stage(
-    run: RunHandle, stage: str, key: str, into: Path, make: Callable[[Path], None]
+    run: RunHandle,
+    stage: str,
+    key: str,
+    into: Path,
+    make: Callable[[Path], None],
+    *,
+    files: Sequence[str] | None = None,
+    holds: Callable[[Path], bool] | None = None,
 ) -> bool:
     """Fill a directory of the run with a stage's files, from the cache where it has them.
 
@@ -40,8 +47,11 @@ def run_stage(
         run: whose cache, and whether it must not be looked at.
         stage: its name; lower case with dashes.
         key: see :func:`stage_key`.
-        into: directory that holds this stage's files and no others.
+        into: directory for this stage's files.
         make: writes the files into it.
+        files: names of the stage's files and directories where ``into`` holds others, too.
+        holds: whether files, made or taken over, depend on nothing beside the key, such as the
+            clock; others are not taken over, and not kept.
 
     Returns:
         Whether they came from the cache.
@@ -49,14 +59,16 @@ def run_stage(
     started = time.monotonic()
     cache = stage_cache(run)
     entry = None if run.stages.force else cache.take(stage, key, into)
-    if entry is None:
-        into.mkdir(parents=True, exist_ok=True)
-        make(into)
-        cache.keep(stage, key, into, run=run.id)
-    else:
+    if entry is not None and (holds is None or holds(into)):
         logger.info("%s: nothing has changed since run %s made it; taken over", stage, entry.run)
-    note_time(run, stage, time.monotonic() - started, cached=entry is not None)
-    return entry is not None
+        note_time(run, stage, time.monotonic() - started, cached=True)
+        return True
+    into.mkdir(parents=True, exist_ok=True)
+    make(into)
+    if holds is None or holds(into):
+        cache.keep(stage, key, into, run=run.id, files=files)
+    note_time(run, stage, time.monotonic() - started)
+    return False
 
 
 def stage_cache(run: RunHandle) -> StageCache:
