@@ -38,6 +38,8 @@ ConfigT = TypeVar("ConfigT", bound=Settings)
 STORE_VARIABLE = "LONGTAIL_STORE"
 DEFAULT_STORE = "longtail-store"
 DEFAULT_AUDIT = "audit"
+DEPLOYMENT = "deployment"
+"""Section of a profile that is not a part of a run's configuration: flows/deployment.py."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TAKEN = frozenset({"cache", "mlartifacts"})  # the store keeps something else under these names
 _DATED = re.compile(r"[-_. ]*(19|20)\d\d[-_.]?(w\d\d|\d\d([-_.]?\d\d)?)?$")
@@ -282,6 +284,7 @@ def load_config(
     overrides: Sequence[str] = (),
     given: Mapping[str, Any] | None = None,
     model: type[ConfigT] = RetrainConfig,
+    section: str | None = None,
 ) -> ConfigT:
     """A configuration from a YAML file, ``key.path=value`` overrides and direct values.
 
@@ -291,12 +294,19 @@ def load_config(
             YAML, such as a separator.
         given: dotted keys to values, None being left out; wins over the rest.
         model: the configuration's class.
+        section: read this section of the file alone. Without it, the section ``deployment`` is
+            left out: it is not about a run.
 
     Raises:
         ConfigError: a file that cannot be read, an unknown key or a wrong value.
     """
     values = _read_profile(file) if file else {}
     origin = file or "command line"
+    if section is None:
+        values.pop(DEPLOYMENT, None)
+    else:
+        values = _section(values, section, origin)
+        origin = f"{origin}, {section}"
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -330,6 +340,13 @@ def _read_profile(file: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values, found a {type(values).__name__}")
     return values
+
+
+def _section(values: Mapping[str, Any], section: str, origin: str) -> dict[str, Any]:
+    found = values.get(section)
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(f"{origin}: {section} is a value ({found!r}), not a section")
+    return found or {}
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
