@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
+from data_contracts.contract import present_moment
 from data_contracts.ingest import QuarantineError, ingest
 from longtail import storage
+from longtail.annotations.export_content import content_digests
+from longtail.annotations.sources import file_name
 from longtail.config import DataSettings
 from longtail.dataset import DatasetStore, DatasetVersion
 from longtail.errors import ConfigError, StoreError
 from longtail.row_groups import batches_of
-from tasks.artifacts import publish_table
+from longtail.taxonomy import load_taxonomy
+from tasks.artifacts import artifact_key, publish_table
 from tasks.handles import DatasetHandle, RunHandle
+from tasks.stages import run_stage, stage_key, timed
 
 logger = logging.getLogger(__name__)
 
 _ACCOUNT = "account.json"
+_ACCEPTED = "accepted.parquet"
+_VOICES = "voices.parquet"
+_DATA_DOCS = "data_docs"
+_FILES = (_ACCOUNT, _ACCEPTED, _VOICES, "quarantine.parquet", "skipped.parquet", _DATA_DOCS)
+_CODE = ("tasks.ingest", "data_contracts.ingest")
+_LATER = {
+    "path", "export", "max_deleted", "taxonomy", "add_parents", "corrections", "as_of",
+    "min_label_support", "merge_duplicates", "near_duplicate_similarity",
+}  # fmt: skip
 _SPARED = (
     "{} stored texts are not in this full export, but none was deleted: it has rows whose id could "
     "not be read, and they may be theirs. Mend the rows that quarantine.parquet and "
@@ -30,38 +47,91 @@ _SPARED = (
 _COUNTS = ("added", "changed", "unchanged", "merged", "outdated", "deleted")
 
 
-@task(name="ingest")
+@task(name="ingest", cache_policy=NO_CACHE)
 def ingest_export(run: RunHandle, path: str, settings: DataSettings) -> Path:
     """Hold an export to the contract; returns the accepted annotations' Parquet file."""
+    content = content_digests(path)
+
+    def holds(directory: Path) -> bool:  # the export may have been replaced while it was read
+        return _timeless(directory, settings) and content_digests(path) == content
+
+    run_stage(
+        run, "ingest", _key(path, content, settings), run.directory,
+        partial(_ingest, path, settings), files=_FILES, holds=holds,
+    )  # fmt: skip
+    account = storage.read_json(run.directory / _ACCOUNT)
+    if account["file"] != path:  # the same content was read from elsewhere
+        account = {**account, "file": path}
+        storage.write_json(run.directory / _ACCOUNT, account)
+    _tell(run, path, account)
+    return run.directory / _ACCEPTED
+
+
+def _ingest(path: str, settings: DataSettings, directory: Path) -> None:
     try:
-        ingested = ingest(path, settings, run.directory, data_docs=run.directory / "data_docs")
+        ingested = ingest(path, settings, directory, data_docs=directory / _DATA_DOCS)
     except QuarantineError as error:
         storage.write_json(
-            run.directory / _ACCOUNT, {"file": path, **dataclasses.asdict(error.account)}
+            directory / _ACCOUNT, {"file": path, **dataclasses.asdict(error.account)}
         )
         raise
     account = dataclasses.asdict(ingested.account)
     storage.write_json(
-        run.directory / _ACCOUNT, {"file": path, **account, "warnings": ingested.warnings}
+        directory / _ACCOUNT, {"file": path, **account, "warnings": ingested.warnings}
     )
-    counts = {name: count for name, count in account.items() if name != "skipped_reasons"}
-    publish_table("data-account", [counts], "Where every row of the export went")
+
+
+def _tell(run: RunHandle, path: str, account: dict[str, Any]) -> None:
+    """Where every row went, on the run's page and in its log."""
+    left_out = ("file", "skipped_reasons", "warnings")
+    counts = {name: count for name, count in account.items() if name not in left_out}
+    publish_table(artifact_key(run, "data-account"), [counts], "Where every row of the export went")
     logger.info(
         "%s: %d rows read = %d accepted + %d quarantined + %d merged + %d skipped",
         path,
         *(account[key] for key in ("rows_read", "accepted", "quarantined", "merged", "skipped")),
     )
-    for reason, count in ingested.account.skipped_reasons.items():
+    for reason, count in account["skipped_reasons"].items():
         logger.info("%s: %d rows skipped: %s", path, count, reason)
-    return ingested.accepted
 
 
-@task(name="update data set")
+def _key(path: str, content: Mapping[str, str], settings: DataSettings) -> str:
+    taxonomy = None
+    if settings.taxonomy is not None and settings.unknown_labels == "quarantine":
+        taxonomy = load_taxonomy(settings.taxonomy).fingerprint
+    matters = settings.model_dump(mode="json", exclude=_LATER)
+    return stage_key("ingest", _CODE, content, file_name(path), matters, taxonomy)
+
+
+def _timeless(directory: Path, settings: DataSettings) -> bool:
+    """Whether another day would make the same of the export.
+
+    A date that is still to come is warned of, and one day it has come.
+    """
+    now = present_moment(settings)
+    for rows in batches_of(directory / _ACCEPTED, ["annotated_at"]):
+        latest = pc.max(rows["annotated_at"]).as_py()
+        if latest is not None and latest > now:
+            return False
+    return True
+
+
+@task(name="update data set", cache_policy=NO_CACHE)
 def update_dataset(
     run: RunHandle, accepted: Path, settings: DataSettings, *, merge_duplicates: bool
 ) -> DatasetHandle:
     """Upsert accepted annotations by id into the data set."""
-    voices = accepted.with_name("voices.parquet")
+    with timed(run, "update-data-set") as noted:
+        before = DatasetStore(run.model_store / "dataset").current()
+        after = _update(run, accepted, settings, merge_duplicates=merge_duplicates)
+        noted["new_version"] = before is None or before.version != after.version
+        return after
+
+
+def _update(
+    run: RunHandle, accepted: Path, settings: DataSettings, *, merge_duplicates: bool
+) -> DatasetHandle:
+    voices = accepted.with_name(_VOICES)
     store = DatasetStore(run.model_store / "dataset")
     upserted = store.upsert(
         accepted,
@@ -88,7 +158,7 @@ def update_dataset(
     return _handle(upserted.version)
 
 
-@task(name="read data set")
+@task(name="read data set", cache_policy=NO_CACHE)
 def current_dataset(run: RunHandle) -> DatasetHandle:
     """The data set as it is stored.
 

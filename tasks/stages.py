@@ -79,14 +79,21 @@ def stage_cache(run: RunHandle) -> StageCache:
 
 
 @contextlib.contextmanager
-def timed(run: RunHandle, stage: str) -> Iterator[None]:
-    """Note how long a stage took that is never cached."""
+def timed(run: RunHandle, stage: str) -> Iterator[dict[str, Any]]:
+    """Note how long a stage took that is never cached.
+
+    Yields:
+        What else is to be noted of it; to be filled.
+    """
     started = time.monotonic()
-    yield
-    note_time(run, stage, time.monotonic() - started)
+    more: dict[str, Any] = {}
+    yield more
+    note_time(run, stage, time.monotonic() - started, **more)
 
 
-def note_time(run: RunHandle, stage: str, seconds: float, *, cached: bool = False) -> None:
+def note_time(
+    run: RunHandle, stage: str, seconds: float, *, cached: bool = False, **more: Any
+) -> None:
     """Append one stage to ``stages.jsonl`` of the run."""
-    entry = {"stage": stage, "seconds": round(seconds, 3), "cached": cached}
+    entry = {"stage": stage, "seconds": round(seconds, 3), "cached": cached, **more}
     storage.append_line(run.directory / TIMES, json.dumps(entry))
