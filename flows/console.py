@@ -15,7 +15,7 @@ from longtail import storage
 from longtail.annotations.readers import read_annotations
 from longtail.audit.corrections import read_corrections
 from longtail.config import CONTENDER
-from longtail.errors import ConfigError
+from longtail.errors import ConfigError, EmptyExportError
 from longtail.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ _ARM_COLUMNS = (
 
 def run_retrain(config: RetrainConfig) -> int:
     """Run the retrain flow, print what came out, and give the exit code."""
-    _check_files(config.data)
-    _ = config.model_name  # raises where there is none
+    _check_files(config.data, may_be_empty=_may_be_quiet(config))
     from flows.retrain import retrain
 
     state = retrain(config, return_state=True)
@@ -151,7 +150,15 @@ def print_outcome(directory: Path) -> None:
     console.print(f"Report: {directory / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _check_files(data: DataSource, *, labels_required: bool = True) -> None:
+def _may_be_quiet(config: RetrainConfig) -> bool:
+    """Whether an export without rows may be meant; raises where the model has no name."""
+    pointer = config.store_directory / config.model_name / "dataset" / "current.json"
+    return config.data.export == "delta" and pointer.is_file()
+
+
+def _check_files(
+    data: DataSource, *, labels_required: bool = True, may_be_empty: bool = False
+) -> None:
     """Refuse files that cannot be read at all, before the seconds that a flow takes to start.
 
     Raises:
@@ -165,7 +172,8 @@ def _check_files(data: DataSource, *, labels_required: bool = True) -> None:
     if data.path is None:
         return
     batches = read_annotations(data.path, data, labels_required=labels_required)
-    with contextlib.closing(batches):
+    allowed = contextlib.suppress(EmptyExportError) if may_be_empty else contextlib.nullcontext()
+    with contextlib.closing(batches), allowed:
         next(batches)
 
 

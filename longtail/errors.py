@@ -11,6 +11,10 @@ class DataError(LongtailError):
     """The data cannot be used: the message names the file and, where there is one, the row."""
 
 
+class EmptyExportError(DataError):
+    """An export without a single row; in a week without annotations that is as it should be."""
+
+
 class ConfigError(LongtailError):
     """The configuration or the command line asks for something impossible."""
 
@@ -21,3 +25,7 @@ class StoreError(LongtailError):
 
 class TrainingError(LongtailError):
     """A training ended before it was done, for a reason outside the data and the settings."""
+
+
+class OutOfMemoryError(TrainingError):
+    """A training asked for more memory than its device or the machine has."""

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 from longtail import storage
-from longtail.errors import DataError
+from longtail.errors import DataError, EmptyExportError
 
 Container = Literal["csv", "jsonl", "array", "parquet", "zip"]
 """What a file is made of: rows of CSV, an object per line, one JSON array, Parquet, an archive."""
@@ -89,7 +89,7 @@ def detect_container(path: str | Path, head: bytes, named: str) -> Container:
             format it was said to be.
     """
     if not head:
-        raise DataError(f"{path}: the file is empty; was the export finished?")
+        raise EmptyExportError(f"{path}: the file is empty; was the export finished?")
     found = _by_content(path, head)
     allowed = _WRITTEN_AS.get(named, (found,))
     if found not in {"parquet", "zip"}:
