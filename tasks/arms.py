@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail import storage
+from tasks.handles import ArmHandle
 
 ARM_FILE = "arm.json"
 
@@ -15,6 +16,19 @@ def write_arm(directory: Path, **values: Any) -> None:
     path = directory / ARM_FILE
     before = storage.read_json(path) if path.is_file() else {}
     storage.write_json(path, {**before, **values})
+
+
+def candidate_of(run_directory: Path) -> ArmHandle:
+    """The trained candidate in a run's directory."""
+    directory = run_directory / "arms" / "candidate"
+    about = storage.read_json(directory / ARM_FILE)
+    return ArmHandle(
+        arm="candidate",
+        directory=directory,
+        loss=about["loss"],
+        seconds=about["seconds"],
+        bundle=directory / "bundle",
+    )
 
 
 def read_thresholds(directory: Path) -> dict[str, float]:

@@ -21,7 +21,7 @@ from longtail.known import known_cells
 from longtail.labels import LabelSpace
 from longtail.ledger import SplitLedger
 from longtail.report.audit_page import render_audit, summary
-from tasks.artifacts import publish_markdown
+from tasks.artifacts import artifact_key, link, publish_markdown
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.view import View, view_annotations
 
@@ -92,7 +92,9 @@ def _audit(
     }
     write_audit(run.directory, found, table, {**people, **view.about})
     page = render_audit(run.directory)
-    publish_markdown("audit", _markdown(run, page), "What is wrong with the annotations")
+    publish_markdown(
+        artifact_key(run, "audit"), _markdown(run, page), "What is wrong with the annotations"
+    )
     return page
 
 
@@ -100,7 +102,7 @@ def _markdown(run: RunHandle, page: Path) -> str:
     audit = storage.read_json(run.directory / AUDIT)
     findings = "\n".join(f"- {sentence}" for sentence in summary(audit))
     files = [
-        f"[{path.name}]({path.as_uri()})"
+        f"[{path.name}]({link(run, path)})"
         for path in (page, run.directory / WORK_LIST, run.directory / CORRECTIONS)
     ]
     return f"{findings}\n\n{', '.join(files)}"

@@ -17,14 +17,17 @@ from longtail.gate import GateInputs, Verdict, decide
 from longtail.predictions import read_predictions
 from longtail.thresholds import threshold_curve
 from tasks.arms import ARM_FILE, read_thresholds
-from tasks.artifacts import percent, publish_markdown, publish_table
+from tasks.artifacts import artifact_key, percent, publish_markdown, publish_table
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
 from tasks.journal import record_look
 from tasks.leaks import check_leaks, untainted_test
 from tasks.select import SELECTION
+from tasks.stages import timed
 
 logger = logging.getLogger(__name__)
+VERDICT = "verdict.json"
+VERDICT_PAGE = "verdict.md"
 _CURVE_POINTS = 99
 
 
@@ -37,6 +40,17 @@ def judge(
     policy: GatePolicy,
 ) -> Verdict:
     """Score every arm on the test set, write ``metrics.json`` and decide."""
+    with timed(run, "judge"):
+        return _judge(run, split, arms, champion, policy)
+
+
+def _judge(
+    run: RunHandle,
+    split: SplitHandle,
+    arms: tuple[ArmHandle, ...],
+    champion: ChampionHandle,
+    policy: GatePolicy,
+) -> Verdict:
     data = SplitData(split)
     every = (*arms, *champion.arms)
     judged = [arm for arm in arms if not arm.arm.startswith(CONTENDER)]
@@ -62,15 +76,27 @@ def judge(
         versions={} if champion.version is None else {"champion": str(champion.version)},
     )
     verdict = decide(inputs, policy)
-    _show(metrics)
+    _show(run, metrics)
     return verdict
 
 
 def write_verdict(run: RunHandle, verdict: Verdict) -> None:
-    """Write ``verdict.json`` and show the verdict on the run's page."""
-    storage.write_json(run.directory / "verdict.json", verdict.model_dump(mode="json"))
+    """Write ``verdict.json`` and ``verdict.md``, and show the verdict on the run's page."""
+    storage.write_json(run.directory / VERDICT, verdict.model_dump(mode="json"))
     title = "PROMOTED" if verdict.decision == "promote" else "BLOCKED"
     logger.info("%s: %s", title, " ".join(verdict.reasons))
+    show_verdict(run, verdict, title)
+
+
+def show_verdict(run: RunHandle, verdict: Verdict, title: str) -> None:
+    """The same verdict in Markdown: as ``verdict.md`` and on the run's page."""
+    page = verdict_markdown(verdict, f"{run.name}: {title}")
+    storage.write_text(run.directory / VERDICT_PAGE, page)
+    publish_markdown(artifact_key(run, "verdict"), page, title)
+
+
+def verdict_markdown(verdict: Verdict, title: str) -> str:
+    """A verdict for people: reasons, then every rule with its number, the failed ones first."""
     lines = [
         f"# {title}",
         "",
@@ -79,7 +105,7 @@ def write_verdict(run: RunHandle, verdict: Verdict) -> None:
         "| rule | passed | severity | value | threshold | |",
         "| - | - | - | - | - | - |",
     ]
-    for rule in verdict.rules:
+    for rule in sorted(verdict.rules, key=lambda rule: rule.passed):
         cells = (
             rule.name,
             "yes" if rule.passed else "**no**",
@@ -89,7 +115,7 @@ def write_verdict(run: RunHandle, verdict: Verdict) -> None:
             rule.detail.replace("|", "\\|"),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    publish_markdown("verdict", "\n".join(lines), title)
+    return "\n".join(lines) + "\n"
 
 
 def _evaluate(data: SplitData, test: TestSet, arm: ArmHandle) -> ArmEvaluation:
@@ -189,10 +215,10 @@ def _arm_entry(data: SplitData, arm: ArmHandle, evaluation: ArmEvaluation) -> di
     return entry
 
 
-def _show(metrics: dict[str, Any]) -> None:
+def _show(run: RunHandle, metrics: dict[str, Any]) -> None:
     arms = metrics["arms"]
     publish_table(
-        "arms",
+        artifact_key(run, "arms"),
         [
             {
                 "arm": arm,
@@ -206,7 +232,7 @@ def _show(metrics: dict[str, Any]) -> None:
         "Every arm on the test set",
     )
     publish_table(
-        "groups",
+        artifact_key(run, "groups"),
         [
             {"arm": arm, **{group: percent(entry["groups"][group]["micro_f1"]) for group in GROUPS}}
             for arm, entry in arms.items()

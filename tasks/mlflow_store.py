@@ -135,6 +135,19 @@ class MlflowStore:
                 return str(client.create_experiment(name, artifact_location=location))
             return str(found.experiment_id)
 
+    def address(self, run: str) -> str:
+        """Where people find a run: its page on a tracking server, else the back end and the id.
+
+        Raises:
+            StoreError: there is no such run, or the back end cannot be read.
+        """
+        if not self.uri.startswith(("http://", "https://")):
+            return f"{self.database or self.uri}, run {run}"
+        client = self.client()
+        with self.reading(f"asked for the run {run}"):
+            experiment = client.get_run(run).info.experiment_id
+        return f"{self.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+
     def _create_database(self) -> None:
         """Make the SQLite file under another name, so that it appears when it is whole.
 

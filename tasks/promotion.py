@@ -78,6 +78,7 @@ class Promotion(BaseModel):
         reasons: of the verdict, or of the person who rolls back.
         rules: fingerprint of the verdict's rules with all their numbers.
         override: by whom and why a block was overridden.
+        approval: by whom and why a passing verdict was agreed to, where somebody was asked.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -94,6 +95,7 @@ class Promotion(BaseModel):
     reasons: tuple[str, ...] = ()
     rules: str | None = None
     override: Mapping[str, Any] | None = None
+    approval: Mapping[str, Any] | None = None
 
 
 def _no_step(step: Step) -> None:
@@ -178,7 +180,8 @@ class Promotions:
             self._repair()
             if (done := self._promoted_already(version)) is not None:
                 return done
-            self._check_champion(entry.from_version)
+            self.check_champion(entry.from_version)
+            self.after("checked")
             self._commit(entry)
         return entry
 
@@ -228,7 +231,8 @@ class Promotions:
         )
         with self._locked():
             self._repair()
-            self._check_champion(entry.from_version)
+            self.check_champion(entry.from_version)
+            self.after("checked")
             self._commit(entry)
         return entry
 
@@ -281,7 +285,12 @@ class Promotions:
             return None
         return log[-1] if log[-1].to_version == version.number else None
 
-    def _check_champion(self, expected: int | None) -> None:
+    def check_champion(self, expected: int | None) -> None:
+        """Raise unless the champion is the one that somebody decided about.
+
+        Raises:
+            StaleChampionError: it is another one.
+        """
         champion = self.champion()
         found = None if champion is None else champion.number
         if found != expected:
@@ -289,7 +298,6 @@ class Promotions:
                 f"{self.registry.name}: decided about {_spell(expected)}, but the champion is now "
                 f"{_spell(found)}; nothing was changed, run it again"
             )
-        self.after("checked")
 
     def _commit(self, entry: Promotion) -> None:
         storage.write_json(self.directory / INTENT, entry.model_dump(mode="json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from prefect import task
@@ -23,10 +24,29 @@ from tasks.gate import write_verdict
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
 from tasks.mlflow_store import MlflowStore
 from tasks.promotion import StaleChampionError
-from tasks.publishing import open_promotions, publish
-from tasks.tracking import tracked_run
+from tasks.publishing import judged_against, open_promotions, publish
+from tasks.stages import timed
+from tasks.tracking import RUN_TAG, tracked_run
 
 logger = logging.getLogger(__name__)
+
+
+@task(name="check candidate", cache_policy=NO_CACHE)
+def check_candidate(
+    run: RunHandle,
+    split: SplitHandle,
+    candidate: ArmHandle,
+    verdict: Verdict,
+    settings: PublishSettings,
+) -> Verdict:
+    """Add to the verdict whether the candidate serves what was evaluated.
+
+    For a verdict that a person will be asked about: nobody should be asked about a model that
+    cannot be served. It is checked again when it is published, which may be days later.
+    """
+    with timed(run, "serve-check"):
+        verdict, _ = _check(run, split, candidate, verdict, settings)
+    return verdict
 
 
 @task(name="publish candidate", cache_policy=NO_CACHE)
@@ -47,23 +67,67 @@ def publish_candidate(
     Returns:
         The verdict with what was found on the way; it may have become a block.
     """
+    if verdict.decision == "promote" and (stale := _stale(run, verdict, settings)) is not None:
+        verdict = with_rule(verdict, stale)
     if verdict.decision != "promote":
         write_verdict(run, verdict)
         return verdict
+    with timed(run, "serve-check"):
+        verdict, serve = _check(run, split, candidate, verdict, settings)
+    if verdict.decision == "promote":
+        with timed(run, "publish"):
+            verdict = _publish(run, candidate, verdict, serve, settings, by)
+    write_verdict(run, verdict)
+    return verdict
+
+
+def _stale(run: RunHandle, verdict: Verdict, settings: PublishSettings) -> RuleResult | None:
+    """Told early, so that nothing is loaded or registered in vain; publishing checks it again."""
+    promotions = open_promotions(settings, run.store, run.name)
+    champion = promotions.champion()
+    if champion is not None and champion.tags.get(RUN_TAG) == run.id:
+        return None  # this run was killed after its promotion: publishing finds it and goes on
+    try:
+        promotions.check_champion(judged_against(verdict))
+    except StaleChampionError as error:
+        return _champion_changed(verdict, error)
+    return None
+
+
+def _champion_changed(verdict: Verdict, error: StaleChampionError) -> RuleResult:
+    waited = verdict.approval is not None or verdict.override is not None
+    when = "this waited for a decision" if waited else "this run was under way"
+    return RuleResult(
+        name="champion_unchanged",
+        passed=False,
+        severity="block",
+        value=None,
+        threshold=None,
+        detail=f"The champion changed while {when}: {error}.",
+    )
+
+
+def _check(
+    run: RunHandle,
+    split: SplitHandle,
+    candidate: ArmHandle,
+    verdict: Verdict,
+    settings: PublishSettings,
+) -> tuple[Verdict, ServeCheck]:
     if candidate.bundle is None:
         raise StoreError(f"{candidate.directory}: the candidate has no bundle to publish")
-    overall = storage.read_json(run.directory / "metrics.json")["arms"]["candidate"]["overall"]
-    info = finalise_bundle(candidate.bundle, metrics=overall)
+    info = finalise_bundle(candidate.bundle, metrics=_overall(run))
     verdict = with_rule(
         verdict, thresholds_as_evaluated(info, read_thresholds(candidate.directory))
     )
     serve = _serve_check(split, candidate.bundle, candidate, settings)
     storage.write_json(run.directory / "serve_check.json", dataclasses.asdict(serve))
-    verdict = with_rule(verdict, _served(serve, settings.serve_check_tolerance))
-    if verdict.decision == "promote":
-        verdict = _publish(run, candidate.bundle, verdict, serve, settings, by, overall["micro_f1"])
-    write_verdict(run, verdict)
-    return verdict
+    return with_rule(verdict, _served(serve, settings.serve_check_tolerance)), serve
+
+
+def _overall(run: RunHandle) -> dict[str, Any]:
+    metrics = storage.read_json(run.directory / "metrics.json")
+    return dict(metrics["arms"]["candidate"]["overall"])
 
 
 def thresholds_as_evaluated(info: BundleInfo, evaluated: dict[str, float]) -> RuleResult:
@@ -120,34 +184,27 @@ def _served(serve: ServeCheck, tolerance: float) -> RuleResult:
 
 def _publish(
     run: RunHandle,
-    bundle: Path,
+    candidate: ArmHandle,
     verdict: Verdict,
     serve: ServeCheck,
     settings: PublishSettings,
     by: str,
-    micro_f1: float | None,
 ) -> Verdict:
+    if candidate.bundle is None:
+        raise StoreError(f"{candidate.directory}: the candidate has no bundle to publish")
     promotions = open_promotions(settings, run.store, run.name)
     try:
         entry = publish(
             promotions,
-            bundle,
+            candidate.bundle,
             verdict,
             serve,
             by=by,
-            micro_f1=micro_f1,
+            micro_f1=_overall(run)["micro_f1"],
             run_id=tracked_run(MlflowStore.of(settings, run.store), run.name, run.id),
-            tags={"longtail.run": run.id},
+            tags={RUN_TAG: run.id},
         )
     except StaleChampionError as error:
-        stale = RuleResult(
-            name="champion_unchanged",
-            passed=False,
-            severity="block",
-            value=None,
-            threshold=None,
-            detail=f"The champion changed while this run was under way: {error}.",
-        )
-        return with_rule(verdict, stale)
+        return with_rule(verdict, _champion_changed(verdict, error))
     logger.info("%s: version %d is live", run.name, entry.to_version)
     return verdict

@@ -99,6 +99,7 @@ def publish(
         reasons=verdict.reasons,
         rules=rules_fingerprint(verdict),
         override=verdict.override.model_dump(mode="json") if verdict.override else None,
+        approval=verdict.approval.model_dump(mode="json") if verdict.approval else None,
     )
     return promotions.promote(version, entry)
 

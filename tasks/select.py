@@ -15,7 +15,7 @@ from longtail import storage
 from longtail.predictions import read_predictions
 from longtail.selection import OnValidation, on_validation, preferred
 from tasks.arms import ARM_FILE, read_thresholds, write_arm
-from tasks.artifacts import percent, publish_table
+from tasks.artifacts import artifact_key, percent, publish_table
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
 
@@ -59,14 +59,14 @@ def select_candidate(
     needed = of_baseline.recognised_labels
     content = {"baseline_recognised_labels": needed, "shortlist": rows}
     storage.write_json(run.directory / SELECTION, content)
-    _show(rows)
+    _show(run, rows)
     logger.info("Of %s, validation prefers %s", ", ".join(arm.loss for arm in arms), chosen.loss)
     return (*(arm for arm in arms if arm is not chosen), chosen)
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(run: RunHandle, rows: list[dict[str, Any]]) -> None:
     publish_table(
-        "selection",
+        artifact_key(run, "selection"),
         [
             {
                 "loss": row["loss"],

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 from longtail.gate.decision import decide
 from longtail.gate.inputs import GateInputs, LeakCheck
-from longtail.gate.verdict import Override, RuleResult, Verdict, override, with_rule
+from longtail.gate.verdict import (
+    Approval,
+    Override,
+    RuleResult,
+    Verdict,
+    approve,
+    disapprove,
+    override,
+    reject,
+    with_rule,
+)
 
 __all__ = [
+    "Approval",
     "GateInputs",
     "LeakCheck",
     "Override",
     "RuleResult",
     "Verdict",
+    "approve",
     "decide",
+    "disapprove",
     "override",
+    "reject",
     "with_rule",
 ]

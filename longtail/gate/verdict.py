@@ -12,6 +12,7 @@ from longtail.errors import ConfigError
 
 Severity = Literal["block", "warn", "info"]
 CANDIDATE_RULE = "candidate_scored"
+APPROVED_RULE = "approved"
 
 
 class _Record(BaseModel):
@@ -43,9 +44,7 @@ class RuleResult(_Record):
         return value if value is not None and math.isfinite(value) else None
 
 
-class Override(_Record):
-    """Who let a blocked candidate pass, why and when."""
-
+class _Signed(_Record):
     by: str
     reason: str
     at: AwareDatetime
@@ -56,6 +55,14 @@ class Override(_Record):
         if not text.strip():
             raise ValueError("must not be empty")
         return text.strip()
+
+
+class Override(_Signed):
+    """Who let a blocked candidate pass, why and when."""
+
+
+class Approval(_Signed):
+    """Who agreed to what the gate would promote, why and when."""
 
 
 class Verdict(_Record):
@@ -74,6 +81,7 @@ class Verdict(_Record):
         labels_won: labels the candidate recognises and the BCE baseline does not.
         labels_lost: the reverse.
         override: set when a person overrode a BLOCK.
+        approval: set when a person was asked about a PROMOTE and agreed.
         policy: the :class:`longtail.config.GatePolicy` as it was, kept as plain data so that an
             old verdict stays readable when the policy grows.
         arms: version or fingerprint of each arm.
@@ -88,6 +96,7 @@ class Verdict(_Record):
     labels_won: tuple[str, ...] = ()
     labels_lost: tuple[str, ...] = ()
     override: Override | None = None
+    approval: Approval | None = None
     policy: dict[str, Any]
     arms: dict[str, str]
 
@@ -95,6 +104,8 @@ class Verdict(_Record):
     def _promotes_only_what_passed(self) -> Verdict:
         if self.decision == "promote" and self.override is None and not all_passed(self.rules):
             raise ValueError("a verdict with a failed rule, or without rules, cannot promote")
+        if self.approval is not None and (self.decision == "block" or self.override is not None):
+            raise ValueError("an approval stands in a promotion that nobody had to override")
         if self.override is not None and (self.decision == "block" or all_passed(self.rules)):
             raise ValueError("an override turns a block into a promotion, nothing else")
         return self
@@ -147,17 +158,77 @@ def override(verdict: Verdict, by: str, reason: str, at: datetime) -> Verdict:
     return Verdict.model_validate({**dict(verdict), **changed})
 
 
+def approve(verdict: Verdict, by: str, reason: str, at: datetime) -> Verdict:
+    """A passing verdict with the name of the person who agreed to it.
+
+    Args:
+        verdict: a PROMOTE.
+        by: who takes the decision.
+        reason: why, in words.
+        at: when, with a time zone.
+
+    Raises:
+        ConfigError: the verdict is a BLOCK, which takes an override, or name or reason is empty.
+    """
+    if verdict.decision != "promote":
+        raise ConfigError("a BLOCK cannot be approved, only overridden")
+    _check_signature(by, reason)
+    record = Approval(by=by, reason=reason, at=at)
+    spoken = f"Approved by {record.by}, {at:%Y-%m-%d}: {record.reason}"
+    changed = {"approval": record, "reasons": (spoken, *verdict.reasons)}
+    return Verdict.model_validate({**dict(verdict), **changed})
+
+
+def reject(verdict: Verdict, by: str, reason: str, at: datetime) -> Verdict:
+    """A BLOCK in a person's name: whatever the gate said, the champion stays.
+
+    Args:
+        verdict: any.
+        by: who takes the decision.
+        reason: why, in words.
+        at: when.
+
+    Raises:
+        ConfigError: name or reason is empty.
+    """
+    _check_signature(by, reason)
+    why = f"Rejected by {by.strip()}, {at:%Y-%m-%d}: {reason.strip()}"
+    return disapprove(verdict, why if why.endswith((".", "!", "?")) else f"{why}.")
+
+
+def disapprove(verdict: Verdict, why: str) -> Verdict:
+    """A BLOCK because the person who was asked did not agree, or did not answer.
+
+    Args:
+        verdict: any.
+        why: the sentence for people.
+    """
+    rule = RuleResult(
+        name=APPROVED_RULE, passed=False, severity="block", value=None, threshold=None, detail=why
+    )
+    return with_rule(verdict, rule)
+
+
 def with_rule(verdict: Verdict, rule: RuleResult) -> Verdict:
     """The verdict with one more rule, checked after the gate; a failed blocking one blocks.
+
+    A check that is made again takes the place of its earlier pass; an earlier failure stays in the
+    record.
 
     Args:
         verdict: what the gate decided.
         rule: such as the check of the bundle in a fresh process.
     """
-    changed: dict[str, Any] = {"rules": (*verdict.rules, rule)}
+    kept = (old for old in verdict.rules if old.name != rule.name or not old.passed)
+    changed: dict[str, Any] = {"rules": (*kept, rule)}
     if rule.severity == "block" and not rule.passed:
         warnings = tuple(f"Warning: {warning.detail}" for warning in verdict.warnings)
         earlier = tuple(failed.detail for failed in verdict.failed)
         reasons = (rule.detail, *earlier, *warnings)
-        changed |= {"decision": "block", "override": None, "reasons": reasons}
+        changed |= {"decision": "block", "override": None, "approval": None, "reasons": reasons}
     return Verdict.model_validate({**dict(verdict), **changed})
+
+
+def _check_signature(by: str, reason: str) -> None:
+    if not (by.strip() and reason.strip()):
+        raise ConfigError("a decision needs the name of a person and a reason; both stay for ever")

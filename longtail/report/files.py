@@ -14,6 +14,7 @@ from longtail import storage
 from longtail.audit import AUDIT, AUDIT_FAILED
 from longtail.errors import StoreError
 
+PENDING = "pending.json"  # a verdict that waits for a person, until verdict.json is there
 ARM_ORDER = ("linear", "bce", "candidate", "champion", "best_champion")
 _EXAMPLES_PER_REASON = 3
 _LONGEST_REASON = 300
@@ -46,12 +47,14 @@ class RunFiles:
     Attributes:
         directory: the run directory.
         date: when the run began, UTC; where no file says, when the verdict was written.
+        waits: since when and until when a person is asked; empty for a verdict that stands.
         audit_failed: why there is no audit, as a sentence; empty where nothing went wrong.
     """
 
     directory: Path
     date: dt.datetime
     verdict: dict[str, Any]
+    waits: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     account: dict[str, Any] = field(default_factory=dict)
@@ -97,19 +100,23 @@ class RunFiles:
 
 
 def load_run(directory: Path) -> RunFiles:
-    """Read a run directory.
+    """Read a run directory; where no verdict stands yet, with the one that waits for a person.
 
     Raises:
         StoreError: there is no verdict, or a file is damaged.
     """
     verdict_path = directory / "verdict.json"
     metrics = _mapping(directory / "metrics.json")
+    waits: dict[str, Any] = {}
+    if not verdict_path.is_file() and (directory / PENDING).is_file():
+        verdict_path = directory / PENDING
+        waits = _mapping(verdict_path)
     if not verdict_path.is_file():
         raise StoreError(
             f"{verdict_path}: not found, so this run never reached its verdict; a report needs "
             "the directory of a finished retrain"
         )
-    verdict = _mapping(verdict_path)
+    verdict = part(waits, "verdict") if waits else _mapping(verdict_path)
     if verdict.get("decision") not in {"promote", "block"}:
         raise StoreError(
             f"{verdict_path}: 'decision' must be 'promote' or 'block', found "
@@ -120,6 +127,7 @@ def load_run(directory: Path) -> RunFiles:
         directory=directory,
         date=_moment(metrics.get("started_at")) or written,
         verdict=verdict,
+        waits=waits,
         metrics=metrics,
         config=_mapping(directory / "config.json"),
         account=_mapping(directory / "account.json"),

@@ -28,11 +28,11 @@ class Headline:
     """What a reader takes away from the first screen.
 
     Attributes:
-        tone: good, bad, or warn for a person's decision against the gate.
-        word: PROMOTED, BLOCKED or PROMOTED BY OVERRIDE.
+        tone: good, bad, or warn for a person's decision, against the gate or still to come.
+        word: PROMOTED, BLOCKED, PROMOTED BY OVERRIDE or WAITS FOR A DECISION.
         sentence: what that means.
         reasons: the verdict's reasons, in its own sentences.
-        notes: first release, looks, overrides.
+        notes: first release, looks, overrides, how long a decision is waited for.
         tiles: headline numbers.
     """
 
@@ -51,11 +51,13 @@ def headline(run: RunFiles) -> Headline:
     first = bool(verdict.get("first_release"))
     override = part(verdict, "override")
     reasons = verdict.get("reasons")
-    word = "PROMOTED" if promoted else "BLOCKED"
+    word = "PROMOTED BY OVERRIDE" if override else "PROMOTED" if promoted else "BLOCKED"
     return Headline(
-        tone="warn" if override else "good" if promoted else "bad",
-        word=f"{word} BY OVERRIDE" if override else word,
-        sentence=_sentence(override, promoted=promoted, first=first),
+        tone="warn" if override or run.waits else "good" if promoted else "bad",
+        word="WAITS FOR A DECISION" if run.waits else word,
+        sentence=_question(promoted=promoted, first=first)
+        if run.waits
+        else _sentence(override, promoted=promoted, first=first),
         reasons=tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else (),
         notes=tuple(_notes(verdict, run)),
         tiles=tuple(_tiles(run)),
@@ -75,8 +77,16 @@ def _sentence(override: dict[str, Any], *, promoted: bool, first: bool) -> str:
     return "The candidate does not go live; the live model stays."
 
 
+def _question(*, promoted: bool, first: bool) -> str:
+    gate = "The gate would promote the candidate" if promoted else "The gate blocks the candidate"
+    meanwhile = "until then there is no live model" if first else "until then the live model stays"
+    return f"{gate}; a person decides, and {meanwhile}."
+
+
 def _notes(verdict: dict[str, Any], run: RunFiles) -> list[str]:
     notes = []
+    if run.waits.get("until"):
+        notes.append(f"Without a decision by {run.waits['until']} the live model stays.")
     override = part(verdict, "override")
     if override:
         notes.append(

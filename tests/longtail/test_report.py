@@ -418,3 +418,18 @@ def test_test_texts_that_a_release_has_learned_from_are_said_to_be_left_out(tmp_
     metrics["test"]["left_out"] = 7
     storage.write_json(run / "metrics.json", metrics)
     assert "7 test texts left out for every arm" in render_report(run).read_text()
+
+
+def test_a_verdict_that_waits_does_not_look_promoted(run):
+    waits = {"verdict": storage.read_json(run / "verdict.json"), "until": "2026-12-01T00:00:00Z"}
+    assert waits["verdict"]["decision"] == "promote"
+    (run / "verdict.json").rename(run / "kept.json")
+    storage.write_json(run / "pending.json", waits)
+
+    page = rendered(run)
+    assert "WAITS FOR A DECISION" in page.text
+    assert "PROMOTED" not in page.text
+    assert "Without a decision by 2026-12-01" in page.text
+
+    (run / "kept.json").rename(run / "verdict.json")
+    assert "WAITS" not in rendered(run).text

@@ -83,8 +83,8 @@ def test_a_stored_data_set_is_audited_with_what_it_has_merged(run, shown):
     assert found["rare_labels"]["not_in_test"] == 0
     for name in (WORK_LIST, CORRECTIONS):
         assert (run.directory / name).is_file()
-        assert name in shown["audit"]
-    assert "2 texts of 42 repeat another one" in shown["audit"]
+        assert name in shown[f"{run.name}-audit"]
+    assert "2 texts of 42 repeat another one" in shown[f"{run.name}-audit"]
     assert "2 texts of 42 repeat another one" in page.read_text(encoding="utf-8")
 
 

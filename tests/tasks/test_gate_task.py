@@ -136,7 +136,7 @@ def test_a_better_candidate_is_let_through_and_the_metrics_say_why(run, split, a
         "labels": 1, "train_positives": 20, "test_positives": 20,
         "min_support": 20, "max_support": 20,
     }  # fmt: skip
-    assert {row["arm"] for row in shown["arms"]} == set(metrics["arms"])
+    assert {row["arm"] for row in shown[f"{run.name}-arms"]} == set(metrics["arms"])
 
 
 def test_the_gate_itself_says_nothing_was_done(run, split, arms):
@@ -317,8 +317,8 @@ def test_a_block_is_written_down_and_nothing_else_happens(run, split, arms, publ
     assert verdict.decision == "block"
     assert asked == {}
     assert storage.read_json(run.directory / "verdict.json")["decision"] == "block"
-    assert shown["verdict"].startswith("# BLOCKED")
-    assert "| **no** |" in shown["verdict"]
+    assert shown[f"{run.name}-verdict"].startswith(f"# {run.name}: BLOCKED")
+    assert "| **no** |" in shown[f"{run.name}-verdict"]
 
 
 def test_a_candidate_without_a_bundle_cannot_be_published(run, split, arms, publishing):

@@ -63,7 +63,7 @@ def test_accepted_rows_become_the_first_version(run, export, shown):
     account = storage.read_json(run.directory / "account.json")
     assert (account["rows_read"], account["accepted"], account["quarantined"]) == (31, 30, 1)
     assert account["dataset"]["added"] == 30
-    assert shown["data-account"][0]["accepted"] == 30
+    assert shown[f"{run.name}-data-account"][0]["accepted"] == 30
     assert not accepted.exists()
     assert (run.directory / "data_docs" / "index.html").is_file()
     assert current_dataset.fn(run) == dataset
