@@ -19,6 +19,7 @@ from longtail.hash_tables import ranges
 from longtail.hashing import Hashes, stable_hash, wide_hash
 from longtail.labels import label_sets
 from longtail.normalisation import normalised
+from longtail.row_groups import batches_of
 
 _EMPTY = pa.scalar(b"", pa.binary())
 
@@ -55,6 +56,16 @@ def content_fingerprint(digests: Hashes) -> str:
         order = np.lexsort((own[:, 1], own[:, 0]))
         whole.update(own[order].astype("<u8").data)
     return whole.hexdigest()
+
+
+def table_fingerprint(table: pa.Table) -> str:
+    """SHA-256 over the rows of a table of annotations, of any size and in any order.
+
+    Raises:
+        ValueError: an id is null.
+    """
+    parts = [row_digests(canonical(part)) for part in batches_of(table, ANNOTATIONS.names)]
+    return content_fingerprint(np.concatenate([np.empty((0, 2), dtype=np.uint64), *parts]))
 
 
 def row_digests(table: pa.Table) -> Hashes:

@@ -48,7 +48,7 @@ class _Divided:
     bridges: list[str]
     parts: Partition
     taught: Taught
-    dropped: list[str]
+    dropped: tuple[str, ...]
     skipped: int
 
 
