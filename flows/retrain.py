@@ -90,7 +90,7 @@ def _trained_arms(
             for name, loss in zip(names, losses, strict=True)
         ),
     ]
-    linear, bce, *candidates = (tune_thresholds(split, arm, config.thresholds) for arm in arms)
+    linear, bce, *candidates = (tune_thresholds(run, split, arm, config.thresholds) for arm in arms)
     if len(candidates) > 1:
         candidates = [*select_candidate(run, split, tuple(candidates), bce)]
     return (linear, bce, *candidates)

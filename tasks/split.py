@@ -191,7 +191,7 @@ def _all_known(run: RunHandle, generations: int) -> None:
 def _tell(run: RunHandle) -> None:
     """How many texts are where, on the run's page and in its log."""
     directory = SplitHandle.of(run.directory).directory
-    sizes = {name: row_count(directory / f"{name}.parquet") for name in SPLITS}
+    sizes: dict[str, int] = {name: row_count(directory / f"{name}.parquet") for name in SPLITS}
     publish_table(artifact_key(run, "splits"), [sizes], "Texts of each split")
     left_out = row_count(directory / LEFT_OUT) + len(
         storage.read_json(directory / _QUALITY)["bridges"]

@@ -18,7 +18,7 @@ def done(monkeypatch):
         asked.append(("train", arm, loss))
         return ArmHandle(arm=arm, directory=run.directory / arm, loss=loss, seconds=1.0)
 
-    def tune(_, arm, __):
+    def tune(_, __, arm, ___):
         asked.append(("tune", arm.arm))
         return arm
 

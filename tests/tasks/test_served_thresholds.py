@@ -17,7 +17,7 @@ from longtail.predictions import Predictions, write_predictions
 from longtail.tiny import write_tiny_encoder
 from tasks.arms import read_thresholds
 from tasks.data import write_label_space
-from tasks.handles import ArmHandle, SplitHandle
+from tasks.handles import ArmHandle, RunHandle, SplitHandle
 from tasks.publish import thresholds_as_evaluated
 from tasks.tune import tune_thresholds
 
@@ -26,6 +26,13 @@ GROUPS = LabelGroups(("HEAD", "TAIL"), (9, 2), (3, 5))
 LABELS = [["common"], ["common"], ["rare"], []]
 SCORES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.4], [0.2, 0.1]], dtype=np.float32)
 IDS = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunHandle:
+    return RunHandle(
+        id="r", name="desk", directory=tmp_path, store=tmp_path / "store", started_at="now"
+    )
 
 
 @pytest.fixture
@@ -61,8 +68,8 @@ def arm(tmp_path: Path) -> ArmHandle:
     return ArmHandle(arm="candidate", directory=directory, loss="db", seconds=0.0, bundle=bundle)
 
 
-def test_the_bundle_serves_with_the_thresholds_that_were_tuned(split, arm):
-    tune_thresholds.fn(split, arm, ThresholdSettings(policy="group"))
+def test_the_bundle_serves_with_the_thresholds_that_were_tuned(run, split, arm):
+    tune_thresholds.fn(run, split, arm, ThresholdSettings(policy="group"))
     info, evaluated = read_info(arm.bundle), read_thresholds(arm.directory)
     assert info.threshold_policy == "group"
     assert dict(zip(info.labels, info.thresholds, strict=True)) == evaluated
@@ -72,8 +79,8 @@ def test_the_bundle_serves_with_the_thresholds_that_were_tuned(split, arm):
     assert thresholds_as_evaluated(info, evaluated).passed
 
 
-def test_the_labels_without_a_cut_of_their_own_are_named(split, arm):
-    tune_thresholds.fn(split, arm, ThresholdSettings(policy="label", min_label_positives=2))
+def test_the_labels_without_a_cut_of_their_own_are_named(run, split, arm):
+    tune_thresholds.fn(run, split, arm, ThresholdSettings(policy="label", min_label_positives=2))
     about = storage.read_json(arm.directory / "arm.json")["thresholds"]
     assert about["on_group_cut"] == ["rare"]
     assert about["labels"]["rare"] == about["by_group"]["TAIL"]
@@ -81,8 +88,8 @@ def test_the_labels_without_a_cut_of_their_own_are_named(split, arm):
     assert read_info(arm.bundle).threshold_policy == "label"
 
 
-def test_a_bundle_with_other_thresholds_than_were_evaluated_is_not_published(split, arm):
-    tune_thresholds.fn(split, arm, ThresholdSettings())
+def test_a_bundle_with_other_thresholds_than_were_evaluated_is_not_published(run, split, arm):
+    tune_thresholds.fn(run, split, arm, ThresholdSettings())
     evaluated = read_thresholds(arm.directory)
     changed = finalise_bundle(arm.bundle, thresholds=np.array([evaluated["common"], 0.31]))
     rule = thresholds_as_evaluated(changed, evaluated)

@@ -152,7 +152,7 @@ def whole_run(prepared, root):
         for arm, loss in names.items()
     ]  # fmt: skip
     settings = ThresholdSettings(policy="label")
-    linear, bce, *shortlist = (tune_thresholds.fn(split, arm, settings) for arm in arms)
+    linear, bce, *shortlist = (tune_thresholds.fn(run, split, arm, settings) for arm in arms)
     chosen = select_candidate.fn(run, split, tuple(shortlist), bce)
     arms = (linear, bce, *chosen)
     verdict = judge.fn(run, split, arms, champion_of(run, SplitData(split)), POLICY)
