@@ -16,6 +16,7 @@ from data_contracts.expectations import Finding, Validation, validate
 from data_contracts.helpers import annotation_helpers, prediction_helpers, split_helpers
 from data_contracts.sentences import OUTSIDE, reason, warning
 from data_contracts.suites import annotations_suite, predictions_suite, splits_suite
+from longtail.annotations.directory import MAX_POSITION, row_name
 from longtail.annotations.schema import ANNOTATIONS, QUARANTINE
 from longtail.config import DataSettings
 from longtail.errors import DataError
@@ -215,7 +216,10 @@ def _with_label_sets(table: pa.Table) -> pa.Table:
 def _rows_named(positions: pa.ChunkedArray) -> str:
     if len(positions) == 0:
         return "no rows"
-    return f"rows {positions[0].as_py():,} to {positions[-1].as_py():,}"
+    first, last = positions[0].as_py(), positions[-1].as_py()
+    if max(first, last) > MAX_POSITION:  # of several files
+        return f"rows {row_name(first)} to {row_name(last)}"
+    return f"rows {first:,} to {last:,}"
 
 
 def _hand_over(name: str, findings: list[Finding], ids: pa.Array | pa.ChunkedArray) -> HandOver:

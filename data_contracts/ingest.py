@@ -7,10 +7,11 @@ its position and a hash of its id, 16 bytes; rows that share an id are brought t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_contracts.account import Account, Tally
@@ -26,13 +28,14 @@ from data_contracts.quarantine import complete_quarantine
 from data_contracts.repeated import CONFLICTS, Outcome, find_repeated, merge_repeated
 from data_contracts.sentences import reason_kind
 from longtail.annotations.contents import read_contents
+from longtail.annotations.directory import export_files, named
 from longtail.annotations.merge import merge_annotations
 from longtail.annotations.readers import read_annotations
 from longtail.annotations.row_numbers import RowNumbers
 from longtail.annotations.schema import ANNOTATIONS, QUARANTINE, SKIPPED
 from longtail.annotations.sources import file_name
 from longtail.config import DataSettings
-from longtail.errors import DataError
+from longtail.errors import DataError, EmptyExportError
 from longtail.hashing import stable_hash
 from longtail.row_groups import RowGroupWriter, batches_of
 
@@ -42,6 +45,10 @@ _NUMBERED = (
     "The ids look like row numbers. If they are, they name other texts in the next export: map a "
     "column that stays with its text to data.columns.id. Numbers that a tool or a database gave "
     "its texts are fine"
+)
+_QUIET = (
+    "There is nothing in this export that could be taken over, {}; the data set stays as it is. "
+    "If annotations were made since the last export, look at how it is made"
 )
 _STAGING = ".ingest"
 _TAKEN = ("accepted.parquet", "voices.parquet")
@@ -109,17 +116,20 @@ def ingest(
     *,
     data_docs: Path | None = None,
     labels_required: bool = True,
+    may_be_empty: bool = False,
 ) -> Ingested:
     """Read an export, hold it to the contract and merge rows of one id.
 
     Args:
-        path: local path or fsspec URL of an export.
+        path: local path or fsspec URL of an export, or of a directory of them.
         settings: how to read, what to allow.
         directory: made where it is missing; for ``accepted.parquet``, ``voices.parquet``,
             ``quarantine.parquet`` and ``skipped.parquet``; files of these names are replaced. Each
             appears when it is whole.
         data_docs: folder for Great Expectations' pages; None writes none.
         labels_required: False for texts that are to be labelled; labels are then null.
+        may_be_empty: whether an export without rows, or with rows only that it marks as not to be
+            used, is a quiet week and no fault: nothing is accepted then, and a warning says so.
 
     Raises:
         QuarantineError: more rows than ``max_quarantined`` allows are bad, or none is left; only
@@ -132,7 +142,7 @@ def ingest(
         (directory / name).unlink(missing_ok=True)
     staging.mkdir(parents=True)
     try:
-        return _ingest(path, settings, directory, staging, data_docs, labels_required)
+        return _ingest(path, settings, directory, staging, data_docs, labels_required, may_be_empty)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -144,12 +154,15 @@ def _ingest(
     staging: Path,
     data_docs: Path | None,
     labels_required: bool,
+    may_be_empty: bool,
 ) -> Ingested:
     file = file_name(path)
     contract = AnnotationContract(settings, file=file, labels_required=labels_required)
     parts = _parts(read_annotations(path, settings, labels_required=labels_required))
+    if may_be_empty:
+        parts = _or_nothing(parts)
     read = _read_once(parts, contract, staging, file)
-    if data_docs is not None:
+    if data_docs is not None and read.rows:
         contract.write_pages(data_docs)
     outcome = _merge(read, settings, staging)
     quarantine = staging / "quarantine.parquet"
@@ -167,9 +180,18 @@ def _ingest(
         skipped_reasons=read.skipped,
     )
     account.check()
+    files = export_files(path)
+    for name in _SET_ASIDE if files else ():
+        _name_files(staging / name, [file_name(one) for one in files or ()])
     set_aside = [_publish(staging / name, directory) for name in _SET_ASIDE]
-    _limit(path, settings, account, *set_aside)
-    warnings = (*contract.warnings, *([_NUMBERED] if read.numbered and labels_required else []))
+    quiet = may_be_empty and account.accepted == account.quarantined == 0
+    if not quiet:
+        _limit(path, settings, account, *set_aside)
+    warnings = contract.warnings
+    if read.numbered and labels_required:
+        warnings = (*warnings, _NUMBERED)
+    if quiet:
+        warnings = (*warnings, _QUIET.format(_what_came(account)))
     for sentence in warnings:
         logger.warning("%s: %s", file, sentence)
     accepted, voices = (_publish(staging / name, directory) for name in _TAKEN)
@@ -181,6 +203,18 @@ def _ingest(
         account=account,
         warnings=warnings,
     )
+
+
+def _or_nothing(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The parts; none of an export that holds no rows."""
+    with contextlib.suppress(EmptyExportError):
+        yield from parts
+
+
+def _what_came(account: Account) -> str:
+    if not account.skipped:
+        return "not a single row"
+    return f"only {account.skipped} rows that it marks as not to be used"
 
 
 def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -260,6 +294,16 @@ def _merge(read: _Read, settings: DataSettings, staging: Path) -> Outcome:
     return outcome
 
 
+def _name_files(path: Path, files: Sequence[str]) -> None:
+    """Give the rows of a directory's exports their own file and the position within it."""
+    target = path.with_name("named.parquet")
+    schema = pq.read_schema(path)
+    with RowGroupWriter(target, schema) as out:
+        for rows in batches_of(path):
+            out.write(named(rows, files))
+    target.replace(path)
+
+
 def _publish(staged: Path, directory: Path) -> Path:
     return staged.replace(directory / staged.name)
 
@@ -279,18 +323,22 @@ def _limit(
     else:
         verdict = "so that not one is left"
         advice = "Mend the export" if account.quarantined else "Export again when rows can be used"
-    reasons = [*_commonest(quarantine), *_commonly_skipped(account)]
+    reasons = [*_commonest(quarantine, file_name(path)), *_commonly_skipped(account)]
     listed = "".join(f"\n  {reason}" for reason in reasons)
     message = f"{counted}, {verdict}; nothing was taken over.{listed}\n{advice}."
     raise QuarantineError(message, quarantine, skipped, account)
 
 
-def _commonest(quarantine: Path) -> list[str]:
+def _commonest(quarantine: Path, export: str) -> list[str]:
     """The commonest reasons with their count, an example and the rows where they were found."""
-    examples: dict[str, tuple[str, list[int]]] = {}
+    examples: dict[str, tuple[str, list[str]]] = {}
     counts: Counter[str] = Counter()
-    for rows in batches_of(quarantine, ["position", "reasons"]):
-        pairs = zip(rows["position"].to_pylist(), rows["reasons"].to_pylist(), strict=True)
+    for rows in batches_of(quarantine, ["file", "position", "reasons"]):
+        named_rows = [
+            str(row["position"]) if row["file"] == export else f"{row['position']} of {row['file']}"
+            for row in rows.select(["file", "position"]).to_pylist()
+        ]
+        pairs = zip(named_rows, rows["reasons"].to_pylist(), strict=True)
         for position, sentence in ((at, why) for at, reasons in pairs for why in reasons):
             kind = reason_kind(sentence)
             if kind not in examples and len(examples) >= _MOST_KINDS:
@@ -312,6 +360,6 @@ def _commonly_skipped(account: Account) -> list[str]:
     return [f"{count} × not to be used: {reason}" for reason, count in reasons]
 
 
-def _with_rows(count: int, sentence: str, positions: list[int]) -> str:
-    rows = ", ".join(map(str, positions[:_SHOWN_ROWS])) + ", …" * (count > _SHOWN_ROWS)
+def _with_rows(count: int, sentence: str, positions: list[str]) -> str:
+    rows = ", ".join(positions[:_SHOWN_ROWS]) + ", …" * (count > _SHOWN_ROWS)
     return f"{count} × in row{'s' if count > 1 else ''} {rows}: {sentence}"

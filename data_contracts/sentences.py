@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from longtail.annotations.directory import row_name
 from longtail.annotations.fields import shorten
 from longtail.annotations.schema import MAX_ID_CHARACTERS, MAX_LABEL_CHARACTERS
 from longtail.config import DataSettings
@@ -33,7 +34,7 @@ def reason(rule: str, row: Mapping[str, Any], settings: DataSettings) -> list[st
 
 def warning(rule: str, count: int, positions: Sequence[float]) -> str:
     """A warning rule of the annotations suite as a sentence with its count and first rows."""
-    rows = ", ".join(str(int(position)) for position in positions)
+    rows = ", ".join(row_name(int(position)) for position in positions)
     noun = "row" if count == 1 else "rows"
     more = ", …" if count > len(positions) else ""
     return f"{_WARNINGS[rule]}: {count} {noun} ({rows}{more})"

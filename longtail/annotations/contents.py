@@ -11,6 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from longtail.annotations.columns import wanted_columns
+from longtail.annotations.directory import (
+    export_files,
+    file_numbers,
+    first_position,
+    within_file,
+)
 from longtail.annotations.exports import is_plain_parquet
 from longtail.annotations.parquet_reader import parquet_raw
 from longtail.annotations.readers import read_annotations
@@ -36,6 +42,24 @@ def read_contents(
     Yields:
         Position and content, in the order of the positions.
     """
+    files = export_files(path)
+    if files is None:
+        yield from _read_file(path, settings, positions, labels_required=labels_required)
+        return
+    numbers = file_numbers(positions)
+    for number in np.unique(numbers).tolist():
+        own = within_file(positions[numbers == number])
+        found = _read_file(files[number - 1], settings, own, labels_required=labels_required)
+        yield from ((first_position(number) + position, raw) for position, raw in found)
+
+
+def _read_file(
+    path: str | Path,
+    settings: DataSettings,
+    positions: NDArray[np.int64],
+    *,
+    labels_required: bool,
+) -> Iterator[tuple[int, str]]:
     with open_export(path) as handle:
         head = handle.read(HEAD_BYTES)
         handle.seek(0)

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from longtail.annotations.directory import row_name
+
 _SHOWN_ROWS = 4
 _SHOWN_LABELS = 6
 _COMPARED = ("text", "labels", "group", "split")
@@ -47,7 +49,7 @@ def reasons_of(
 def _reason(rows: Sequence[_Row], undecided: str) -> str:
     said = [frozenset(row["labels"] or ()) for row in rows]
     differing = [name for name in _COMPARED if _differ(rows, name)]
-    places = [str(row["position"]) for row in rows[:_SHOWN_ROWS]]
+    places = [row_name(row["position"]) for row in rows[:_SHOWN_ROWS]]
     places += [f"{len(rows) - _SHOWN_ROWS} more"] * (len(rows) > _SHOWN_ROWS)
     labels = " / ".join(repr(_shown(one)) for one in said[:_SHOWN_ROWS])
     given = f" ({labels})" if "labels" in differing else ""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.annotations.contradictions import reasons_of
+from longtail.annotations.directory import file_numbers
 from longtail.annotations.moments import UNDATED
 from longtail.annotations.row_codes import (
     Codes,
@@ -64,10 +65,11 @@ def merge_annotations(table: pa.Table, policy: Policy, *, at_least: int = 2) -> 
     labels, ``majority`` (labels that more than half of the annotators gave), or ``at_least``
     (labels that so many of them gave, or all of them where they are fewer). Where text, group
     or split differ, dates decide which is current, and rows about an older one are outdated.
+    Where dates do not decide between rows of several files, the later file is believed.
 
     Args:
         table: the columns of ANNOTATIONS, id and text never null; where there is a column
-            ``position``, reasons name it, else the row index from 1.
+            ``position``, reasons name it and it tells the file, else the row index from 1.
         policy: see above.
         at_least: how many annotators must have given a label under the policy of that name.
     """
@@ -77,10 +79,11 @@ def merge_annotations(table: pa.Table, policy: Policy, *, at_least: int = 2) -> 
         return Merged(plain, [], 0, ANNOTATIONS.empty_table())
     rows = plain.filter(pa.array(repeated))
     codes = row_codes(rows)
-    own, own_why = _undisputed(codes, np.arange(rows.num_rows), codes.voice, codes.content)
+    every, files = np.arange(rows.num_rows), _files(table)[repeated]
+    own, own_why = _by_file(codes, every, codes.voice, codes.content, files)
     voices = np.sort(own[own_why == _DECIDED])
     must_agree = codes.content if policy == "latest" else codes.about
-    last, why = _undisputed(codes, voices, codes.id, must_agree)
+    last, why = _by_file(codes, voices, codes.id, must_agree, files)
     heard = own_why[codes.voice] == _DECIDED
     used = heard & (last >= 0)[codes.id] & (why[codes.id] == _DECIDED)
     last[why != _DECIDED] = -1
@@ -188,6 +191,25 @@ def _undisputed(codes: RowCodes, rows: Codes, group: Codes, same: Codes) -> tupl
     tied = any_in_group(differs & (date == codes.date[mine]))
     why = np.where(undated, _UNDATED_ROWS, np.where(tied, _SAME_MOMENT, _DECIDED))
     return last, np.where(any_in_group(differs), why, _DECIDED)
+
+
+def _by_file(
+    codes: RowCodes, rows: Codes, group: Codes, same: Codes, files: Codes
+) -> tuple[Codes, Codes]:
+    """As ``_undisputed``, but where dates do not decide, only the last file's rows count.
+
+    Args:
+        codes: as there.
+        rows: as there.
+        group: as there.
+        same: as there.
+        files: number of the file of every row.
+    """
+    last, why = _undisputed(codes, rows, group, same)
+    newest = np.full(len(last), -1, dtype=np.int64)
+    np.maximum.at(newest, group[rows], files[rows])
+    outdone = (why[group[rows]] != _DECIDED) & (files[rows] < newest[group[rows]])
+    return _undisputed(codes, rows[~outdone], group, same) if outdone.any() else (last, why)
 
 
 def _in_turn(codes: RowCodes, rows: Codes, group: Codes, same: Codes) -> Codes:
@@ -299,6 +321,13 @@ def _taken(rows: pa.Table, places: Codes) -> pa.Table:
 def _with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     place = ANNOTATIONS.get_field_index(name)
     return table.set_column(place, ANNOTATIONS.field(name), values)
+
+
+def _files(table: pa.Table) -> Codes:
+    """The number of the file of every row."""
+    if "position" in table.column_names:
+        return file_numbers(table["position"].to_numpy())
+    return np.zeros(table.num_rows, dtype=np.int64)
 
 
 def _with_positions(table: pa.Table, rows: pa.Table, places: Codes) -> pa.Table:

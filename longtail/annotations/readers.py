@@ -9,13 +9,14 @@ from typing import IO
 import pyarrow as pa
 
 from longtail.annotations.columns import wanted_columns
+from longtail.annotations.directory import export_files, placed
 from longtail.annotations.exports import is_plain_parquet, open_rows
 from longtail.annotations.fields import read_record
 from longtail.annotations.parquet_reader import parquet_tables
 from longtail.annotations.schema import RAW, Record
 from longtail.annotations.sources import HEAD_BYTES, detect_container, open_export
 from longtail.config import DataSettings
-from longtail.errors import DataError
+from longtail.errors import EmptyExportError
 
 _BATCH_ROWS = 10_000
 _BATCH_CHARACTERS = 16 << 20
@@ -31,7 +32,8 @@ def read_annotations(
     file's good rows is null; see :func:`longtail.annotations.parquet_reader.parquet_raw`.
 
     Args:
-        path: local path or fsspec URL.
+        path: local path or fsspec URL; of a directory, all files are read as one export
+            (:mod:`longtail.annotations.directory`).
         settings: format, columns and label separator.
         labels_required: False for texts that are to be labelled: a labels column may be absent
             and is not looked at.
@@ -43,13 +45,32 @@ def read_annotations(
         DataError: the file cannot be read at all: absent, empty, compressed, not UTF-8 as a
             whole, damaged, without a wanted column, or without a single row.
     """
+    files = export_files(path)
+    if files is None:
+        yield from _read_file(path, settings, labels_required=labels_required)
+        return
+    empty = True
+    for number, file in enumerate(files, 1):
+        try:
+            for table in _read_file(file, settings, labels_required=labels_required):
+                empty = False
+                yield placed(table, number)
+        except EmptyExportError:  # beside others, a quiet day's export
+            continue
+    if empty:
+        raise EmptyExportError(f"{path}: none of its {len(files)} files holds a row of data")
+
+
+def _read_file(
+    path: str | Path, settings: DataSettings, *, labels_required: bool
+) -> Iterator[pa.Table]:
     with open_export(path) as handle:
         empty = True
         for table in tables_of(handle, path, settings, labels_required=labels_required):
             empty = False
             yield table
         if empty:
-            raise DataError(f"{path}: holds no rows of data; was the export finished?")
+            raise EmptyExportError(f"{path}: holds no rows of data; was the export finished?")
 
 
 def tables_of(
