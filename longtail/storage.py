@@ -196,7 +196,40 @@ def verify_directory(directory: str | Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lock(path: str | Path, timeout: float = 600.0) -> Iterator[None]:
-    """Hold a file lock; released by the operating system when the process dies.
+    """Hold a lock; whatever changes what persists of a model does so while holding one.
+
+    In the mirror of a shared store (:mod:`longtail.mirror`) it is a lease on the part of the store
+    that the path belongs to: what other workers committed is fetched first, and what the block has
+    written is committed after it. If the block raises, nothing is.
+
+    Raises:
+        StoreError: somebody else held it for ``timeout`` seconds; or, in a mirror, the store cannot
+            be reached, or the lease was lost on the way: then nothing was committed.
+    """
+    from longtail import mirror  # it stands on this module
+
+    target = Path(path)
+    # A part of a shared store has several such files: the other way round, two could wait for ever.
+    with mirror.guard(target, timeout), file_lock(target, timeout):
+        yield
+
+
+def flush(path: str | Path) -> None:
+    """Make what was written so far under the lock of ``path`` outlive this machine.
+
+    Every write to a local store does already; in a mirror it is committed now.
+
+    Raises:
+        StoreError: the lease is lost, or the store cannot be reached; nothing was committed.
+    """
+    from longtail import mirror
+
+    mirror.flush(Path(path))
+
+
+@contextlib.contextmanager
+def file_lock(path: str | Path, timeout: float = 600.0) -> Iterator[None]:
+    """Hold a file lock of this machine; the operating system releases it when the process dies.
 
     Raises:
         StoreError: somebody else held it for ``timeout`` seconds.

@@ -10,6 +10,8 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +73,38 @@ def tickets() -> Path:
 def tickets_week2() -> Path:
     """Next week's export of the same desk: new tickets, some old ones labelled otherwise."""
     return FIXTURES / "tickets_week2.jsonl"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A local S3 server, one request after the other: as S3 decides about conditional writes."""
+    import logging
+
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def s3_url(s3_server, tmp_path, monkeypatch) -> str:
+    """The URL of an empty store on it, whose mirror is in a directory of this test."""
+    import botocore.session
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("LONGTAIL_MIRROR", str(tmp_path / "mirror"))
+    client = botocore.session.get_session().create_client("s3")
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return f"s3://{bucket}/store"
