@@ -11,6 +11,7 @@ from flows.runtime import show_progress
 from tasks.audit import audit_dataset, audit_export
 from tasks.ingest import current_dataset, ingest_export
 from tasks.run import open_run
+from tasks.stages import NOTHING_KEPT
 
 
 @flow(name="audit", validate_parameters=True)
@@ -30,7 +31,10 @@ def audit(config: AuditConfig) -> Path:
     """
     show_progress()
     path = config.data.path
-    run = open_run(config.model_name, config.store_directory, config.directory, config)
+    run = open_run(
+        config.model_name, config.store_directory, config.directory, config,
+        stages=None if path is None else NOTHING_KEPT,
+    )  # fmt: skip
     if path is None:
         return audit_dataset(run, current_dataset(run), config.data, config.audit)
     accepted = ingest_export(run, path, config.data)

@@ -63,7 +63,8 @@ class StageCache:
 
     Args:
         directory: where to keep them; created when needed.
-        max_bytes: bound on the disk; the results that were used least recently go first.
+        max_bytes: bound on the disk; the results that were used least recently go first. 0 keeps
+            nothing and finds nothing.
     """
 
     def __init__(self, directory: str | Path, *, max_bytes: int = 20 << 30) -> None:
@@ -83,7 +84,7 @@ class StageCache:
             The entry, None where there is none. A damaged one is thrown away.
         """
         directory = self.directory / stage / key
-        if not (directory / storage.MANIFEST).is_file():
+        if not self.max_bytes or not (directory / storage.MANIFEST).is_file():
             return None
         staging = into / f".{key[:8]}.{uuid.uuid4().hex}.staging"
         try:

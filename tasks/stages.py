@@ -12,12 +12,15 @@ from typing import Any
 
 from longtail import storage
 from longtail.code_fingerprint import code_fingerprint
+from longtail.config import StageSettings
 from longtail.stage_cache import StageCache
 from tasks.handles import RunHandle
 
 logger = logging.getLogger(__name__)
 
 TIMES = "stages.jsonl"
+NOTHING_KEPT = StageSettings(max_gigabytes=0.0)
+"""For what must leave no trace in a store."""
 
 
 def stage_key(stage: str, code: tuple[str, ...], *made_of: Any) -> str:
