@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +32,7 @@ import pyarrow.compute as pc
 from longtail import dataset_files as files
 from longtail import storage
 from longtail.config import AnnotatorPolicy
-from longtail.content import distinct_labels
+from longtail.content import content_fingerprint, distinct_labels
 from longtail.dataset_index import RowIndex, indexed
 from longtail.dataset_plan import Kept, Plan, Stored, make_plan
 from longtail.dataset_voices import Policy, hear
@@ -89,6 +92,24 @@ class Upserted:
     outdated: int = 0
     deleted: int = 0
     spared: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an upsert of a delta would do.
+
+    Attributes:
+        added: new ids.
+        changed: known ids with new content.
+        news: fingerprint of what would be stored and is not yet, that of nothing where all is;
+            two exports with the same one leave the same data set behind.
+        is_new: whether there would be a new version.
+    """
+
+    added: int
+    changed: int
+    news: str
+    is_new: bool
 
 
 class DatasetStore:
@@ -207,6 +228,67 @@ class DatasetStore:
                 after = self._commit(before, following, plan, how)
         return Upserted(after, **plan.counts, spared=kept.n_spared)
 
+    def preview(
+        self,
+        accepted: Path | pa.Table,
+        *,
+        merge_duplicates: bool,
+        voices: Path | pa.Table | None = None,
+        policy: AnnotatorPolicy = "latest",
+        at_least: int = 2,
+    ) -> Preview:
+        """What :meth:`upsert` would do with a delta, without doing it; the arguments are its own.
+
+        Raises:
+            DataError: the export plainly belongs to another data set.
+            StoreError: the store is damaged.
+            ValueError: an id is null or stands twice.
+        """
+        index, labels = indexed(accepted)
+        before = self.current()
+        path = None if before is None else self._verified(before)
+        stored = files.stored_index(path)
+        self._refuse_other_data(before, stored, index, labels)
+        rows, kept = files.sources(path, accepted, voices), stored.all_kept()
+        # Another policy would change texts of which nothing has come.
+        heard = hear(rows, stored, kept, index, Policy(policy, at_least), anew=False)
+        following = files.NextVersion(0, path, rows, stored, kept, heard)
+        plan = make_plan(
+            stored, kept, heard.arriving, following.names, merge_duplicates=merge_duplicates
+        )
+        news = content_fingerprint(following.news(plan))
+        is_new = plan.is_new or heard.is_new
+        return Preview(plan.counts["added"], plan.counts["changed"], news, is_new)
+
+    def prune(self, keep: int) -> list[int]:
+        """Remove all versions but the last ones; the current one and the one before always stay.
+
+        A version holds all rows by itself, those that were deleted included, so none needs an
+        earlier one; the one before is what a run that has just made a version compares it with.
+
+        Args:
+            keep: how many are to stay, at least two.
+
+        Returns:
+            Numbers of the versions that were removed.
+
+        Raises:
+            StoreError: another run holds the lock, or the store is damaged.
+        """
+        with storage.lock(self.root / ".lock"):
+            current = self.current()
+            if current is None:
+                return []
+            paths = sorted((self.root / "versions").glob("[0-9]*"))
+            last = current.version - max(keep, 2)
+            old = [path for path in paths if int(path.name) <= last]
+            for path in old:
+                # Gone at once: a version that is there is whole.
+                gone = path.with_name(f".{path.name}.{uuid.uuid4().hex}.old")
+                os.replace(path, gone)
+                shutil.rmtree(gone, ignore_errors=True)
+            return [int(path.name) for path in old]
+
     def _chosen(self, version: DatasetVersion | int | None) -> DatasetVersion:
         if isinstance(version, DatasetVersion):
             return version
@@ -227,7 +309,10 @@ class DatasetStore:
         path = self._directory(number)
         manifest = path / storage.MANIFEST
         if not manifest.exists():
-            raise StoreError(f"{path}: version {number} of the data set is missing; restore it")
+            raise StoreError(
+                f"{path}: version {number} of the data set is missing; restore it, or take a later "
+                "one if retention.datasets has removed it"
+            )
         about = storage.read_json(manifest)
         if about.get("format") != _FORMAT:
             raise StoreError(

@@ -104,6 +104,16 @@ class NextVersion:
         order = np.concatenate([np.flatnonzero(mine) for mine, _, _ in parts])
         return pa.concat_arrays(found).take(pa.array(np.argsort(order)))
 
+    def news(self, plan: Plan) -> Hashes:
+        """Digests of the rows and voices that would be stored and that nothing stored holds."""
+        index = self.heard.arriving.index
+        voices = [row_digests(canonical(batch)) for batch in batches_of(self.heard.voices)]
+        came = np.concatenate([index.content[plan.placed | self._folded(plan)], *voices])
+        spoken = [row_digests(canonical(batch)) for batch in batches_of(self.sources.voices)]
+        known = [self.stored.texts.content, self.stored.merged.content, *spoken]
+        fresh = came[places_of(came, np.concatenate(known)) == NOWHERE]
+        return np.unique(fresh, axis=0)
+
     def write(self, directory: Path, plan: Plan) -> Content:
         """Write all files into an empty directory."""
         n_labels = self._write_texts(directory / TEXTS, plan)
