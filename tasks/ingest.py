@@ -51,13 +51,17 @@ _COUNTS = ("added", "changed", "unchanged", "merged", "outdated", "deleted")
 def ingest_export(run: RunHandle, path: str, settings: DataSettings) -> Path:
     """Hold an export to the contract; returns the accepted annotations' Parquet file."""
     content = content_digests(path)
+    quiet = _may_be_quiet(run, settings)
 
-    def holds(directory: Path) -> bool:  # the export may have been replaced while it was read
+    def holds(directory: Path) -> bool:
+        if not storage.read_json(directory / _ACCOUNT)["accepted"]:
+            return False  # a quiet week for a delta, and a fault in a full export
+        # The export may have been replaced while it was read.
         return _timeless(directory, settings) and content_digests(path) == content
 
     run_stage(
         run, "ingest", _key(path, content, settings), run.directory,
-        partial(_ingest, path, settings), files=_FILES, holds=holds,
+        partial(_ingest, path, settings, quiet), files=_FILES, holds=holds,
     )  # fmt: skip
     account = storage.read_json(run.directory / _ACCOUNT)
     if account["file"] != path:  # the same content was read from elsewhere
@@ -67,9 +71,16 @@ def ingest_export(run: RunHandle, path: str, settings: DataSettings) -> Path:
     return run.directory / _ACCEPTED
 
 
-def _ingest(path: str, settings: DataSettings, directory: Path) -> None:
+def _may_be_quiet(run: RunHandle, settings: DataSettings) -> bool:
+    """A delta may bring nothing; a first or a full export without rows is a fault."""
+    stored = DatasetStore(run.model_store / "dataset").current()
+    return settings.export == "delta" and stored is not None
+
+
+def _ingest(path: str, settings: DataSettings, quiet: bool, directory: Path) -> None:
+    pages = directory / _DATA_DOCS
     try:
-        ingested = ingest(path, settings, directory, data_docs=directory / _DATA_DOCS)
+        ingested = ingest(path, settings, directory, data_docs=pages, may_be_empty=quiet)
     except QuarantineError as error:
         storage.write_json(
             directory / _ACCOUNT, {"file": path, **dataclasses.asdict(error.account)}

@@ -26,6 +26,7 @@ from longtail.annotations.merge import merge_annotations
 from longtail.annotations.readers import read_annotations
 from longtail.annotations.schema import ANNOTATIONS, QUARANTINE, RAW, SKIPPED
 from longtail.config import ColumnSettings, DataSettings
+from longtail.errors import EmptyExportError
 
 NAMES = st.sampled_from([None, "", " ", "a", "b", "c", "a\nb", "x" * 600])
 ROWS = st.fixed_dictionaries(
@@ -229,6 +230,36 @@ def test_nothing_but_skipped_rows(outputs, marked):
     marked(cancelled("a"), cancelled("b"))
     with pytest.raises(QuarantineError, match=r"(?s)2 marked .* not one is.*Export again when"):
         ingest("tasks.json", DataSettings(), outputs)
+
+
+def test_a_quiet_week_is_told_and_not_refused(outputs, marked, tmp_path):
+    marked(cancelled("a"), cancelled("b"))
+    done = ingest("tasks.json", DataSettings(), outputs, may_be_empty=True)
+    assert done.account == Account(2, 0, 0, 0, 2, {"cancelled": 2})
+    assert rows_of(done.accepted).num_rows == rows_of(done.voices).num_rows == 0
+    assert "only 2 rows that it marks as not to be used; the data set stays" in done.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("x.csv", "id,text,labels\n"), ("x.jsonl", ""), ("x.json", "[]")]
+)
+def test_an_export_without_rows_is_refused_unless_it_may_be_empty(name, content, outputs, tmp_path):
+    export = tmp_path / name
+    export.write_text(content)
+    with pytest.raises(EmptyExportError):
+        ingest(export, DataSettings(), outputs)
+    pages = tmp_path / "pages"
+    done = ingest(export, DataSettings(), outputs, data_docs=pages, may_be_empty=True)
+    assert done.account == Account(0, 0, 0, 0)
+    assert rows_of(done.accepted).num_rows == 0
+    assert "not a single row" in done.warnings[-1]
+
+
+def test_a_week_of_bad_rows_alone_is_refused_whatever_may_be_empty(outputs, marked):
+    marked({**good("a"), "text": None}, cancelled("b"))
+    settings = DataSettings(max_quarantined=1.0)
+    with pytest.raises(QuarantineError):
+        ingest("tasks.json", settings, outputs, may_be_empty=True)
 
 
 def test_too_many_reasons_are_counted_together():

@@ -14,7 +14,7 @@ from longtail import storage
 from longtail.activations import ActivationCache
 from longtail.config import DataSettings
 from longtail.dataset import DatasetStore
-from longtail.errors import ConfigError, StoreError
+from longtail.errors import ConfigError, EmptyExportError, StoreError
 from tasks.handles import RunHandle
 from tasks.ingest import current_dataset, ingest_export, update_dataset
 
@@ -184,3 +184,28 @@ def test_skipped_rows_are_told_with_their_reasons(run, export, caplog):
 def test_without_a_data_set_there_is_nothing_to_retrain_on(run):
     with pytest.raises(ConfigError, match=r"no data set of the name 'desk'; bring one with --data"):
         current_dataset.fn(run)
+
+
+def test_a_week_without_rows_leaves_the_data_set_and_says_so(run, export):
+    update_dataset.fn(
+        run, ingest_export.fn(run, export(*GOOD), DataSettings()), DataSettings(),
+        merge_duplicates=True,
+    )  # fmt: skip
+
+    accepted = ingest_export.fn(run, export(), DataSettings())
+    dataset = update_dataset.fn(run, accepted, DataSettings(), merge_duplicates=True)
+
+    assert (dataset.version, dataset.n_texts) == (1, 30)
+    account = storage.read_json(run.directory / "account.json")
+    assert account["rows_read"] == 0
+    assert "not a single row; the data set stays as it is" in account["warnings"][-1]
+
+
+@pytest.mark.parametrize("settings", [DataSettings(), DataSettings(export="full")])
+def test_neither_a_first_nor_a_full_export_may_be_without_rows(settings, run, export):
+    if settings.export == "full":
+        first = ingest_export.fn(run, export(*GOOD), DataSettings())
+        update_dataset.fn(run, first, DataSettings(), merge_duplicates=True)
+
+    with pytest.raises(EmptyExportError):
+        ingest_export.fn(run, export(), settings)
