@@ -34,7 +34,9 @@ def run_fingerprint(
 ) -> str:
     """What a checkpoint must have in common with a run that resumes it.
 
-    The number of processes belongs to it, because each has random states of its own.
+    The number of processes belongs to it, because each has random states of its own. How a step is
+    divided into forward passes does not: the same texts make the same step, so that a training
+    that ran out of memory goes on in smaller passes.
     """
     content = [
         [list(part.texts), part.y.indptr.tolist(), part.y.indices.tolist(),
@@ -43,7 +45,8 @@ def run_fingerprint(
     ]  # fmt: skip
     return storage.fingerprint(
         encoder.fingerprint, list(labels), content, repr(loss), weights_digest(loss),
-        settings.model_dump(exclude={"processes"}), processes,
+        settings.model_dump(exclude={"processes", "batch_size", "accumulation"}),
+        settings.batch_size * settings.accumulation, processes,
     )  # fmt: skip
 
 

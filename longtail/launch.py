@@ -32,6 +32,7 @@ from longtail.activations import Progress as CacheProgress
 from longtail.batching import LabelledTexts
 from longtail.config import TrainingSettings
 from longtail.encoder import Encoder, build_classifier
+from longtail.memory import oom_kills
 from longtail.processes import join_processes, number_of_processes
 from longtail.progress import Progress
 from longtail.training import TrainedArm, train_arm
@@ -81,11 +82,12 @@ def train_in_processes(
         directory = Path(name)
         (directory / _CALL).write_bytes(pickle.dumps(call))
         logger.info("training in %d processes", count)
+        killed = oom_kills()
         code, output = _torchrun(
             directory, count, {"progress": _as_progress(progress), "cache": cache_progress}
         )
         if code:
-            raise _error(directory, count, output)
+            raise _error(directory, count, output, killed)
         return _read_arm(directory, encoder, labels, settings)
 
 
@@ -139,12 +141,12 @@ def _as_progress(progress: Callable[[Progress], None] | None) -> Callable[..., N
     return None if progress is None else lambda values: progress(Progress(**values))
 
 
-def _error(directory: Path, count: int, output: str) -> errors.LongtailError:
+def _error(directory: Path, count: int, output: str, killed: int = 0) -> errors.LongtailError:
     """What a process raised for the user, else which one died first and what it said last."""
     if (directory / _ERROR).is_file():
         raised = storage.read_json(directory / _ERROR)
-        kind: type[errors.LongtailError] = getattr(errors, raised["kind"])
-        return kind(raised["message"])
+        told: type[errors.LongtailError] = getattr(errors, raised["kind"])
+        return told(raised["message"])
     failures = [(int(rank), int(status)) for rank, status in _FAILURE.findall(output)]
     if not failures:
         return errors.TrainingError(f"torchrun could not train in {count} processes:\n{output}")
@@ -153,9 +155,11 @@ def _error(directory: Path, count: int, output: str) -> errors.LongtailError:
     rank, status = min(reversed(failures), key=lambda one: one[1] >= 0 or one[1] == -signal.SIGTERM)
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = " (often the system, for want of memory)" if status == -9 else ""
+    starved = status == -signal.SIGKILL and oom_kills() > killed
+    kind = errors.OutOfMemoryError if starved else errors.TrainingError
     logs = sorted((directory / _LOGS).rglob(f"{rank}/stderr.log"))
     lines = "".join(log.read_text(errors="replace") for log in logs).splitlines()
-    return errors.TrainingError(
+    return kind(
         f"training process {rank} of 0 to {count - 1} {how}{hint}; its last lines:\n"
         + "\n".join(lines[-_LAST_LINES:] or ["(it said nothing)"])
     )

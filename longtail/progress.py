@@ -1,22 +1,8 @@
-"""Where a training stands, told to a callback and to the log."""
+"""Where a training stands."""
 
 from __future__ import annotations
 
-import logging
-import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import TrainerCallback
-
-from longtail.errors import ConfigError
-
-logger = logging.getLogger(__name__)
-
-_LOG_SECONDS = 12.0
-_REPORT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +18,7 @@ class Progress:
         texts_per_second: training texts per second, since the start.
         tokens_per_second: their tokens per second, padding not counted.
         seconds_left: estimate, validation included.
+        validation_micro_f1: of the last finished epoch; None before the first.
     """
 
     epoch: int
@@ -42,81 +29,18 @@ class Progress:
     texts_per_second: float
     tokens_per_second: float
     seconds_left: float
+    validation_micro_f1: float | None = None
 
+    @property
+    def share(self) -> float:
+        """Share of the steps that are done, in [0, 1]."""
+        return self.step / max(1, self.steps)
 
-class ProgressReporter(TrainerCallback):  # type: ignore[misc]
-    """Tells a callback about once a second, and the log every 12 seconds, where training stands."""
-
-    def __init__(
-        self,
-        mean_loss: Callable[[], float],
-        *,
-        tokens: int,
-        texts: int,
-        report: Callable[[Progress], None] | None,
-    ) -> None:
-        """Set up.
-
-        Args:
-            mean_loss: mean loss since it was last called.
-            tokens: training tokens per epoch, padding not counted.
-            texts: training texts.
-            report: called about once a second; None: only the log is written.
-        """
-        self.mean_loss = mean_loss
-        self.tokens = tokens
-        self.texts = texts
-        self.report = report
-        self.first_step = 0
-        self.tokens_done = self.seconds = 0.0
-        self.started = self.reported = self.logged = time.monotonic()
-
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Start the clock."""
-        self.first_step = state.global_step
-        self.started = self.reported = self.logged = time.monotonic()
-
-    def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Stop the clock."""
-        steps_per_epoch = max(1.0, state.max_steps / args.num_train_epochs)
-        self.tokens_done = (state.global_step - self.first_step) / steps_per_epoch * self.tokens
-        self.seconds = time.monotonic() - self.started
-
-    def on_step_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Report, but not at every step."""
-        now = time.monotonic()
-        at_the_end = state.global_step >= state.max_steps
-        if now - self.reported < _REPORT_SECONDS and not at_the_end:
-            return
-        self.reported = now
-        progress = self._progress(args, state, now)
-        if not math.isfinite(progress.loss):
-            raise ConfigError(
-                f"the loss became {progress.loss} in epoch {progress.epoch}, step {progress.step}; "
-                "lower the learning rates, or choose another loss"
-            )
-        if self.report is not None:
-            self.report(progress)
-        if now - self.logged >= _LOG_SECONDS and state.is_world_process_zero:
-            self.logged = now
-            logger.info(
-                "epoch %d of %d, step %d of %d, loss %.5f, %.0f texts/s, %.0f s left",
-                progress.epoch, progress.epochs, progress.step, progress.steps, progress.loss,
-                progress.texts_per_second, progress.seconds_left,
-            )  # fmt: skip
-
-    def _progress(self, args: Any, state: Any, now: float) -> Progress:
-        steps = max(1, state.global_step - self.first_step)
-        seconds = max(1e-9, now - self.started)
-        share = steps / max(1, state.max_steps)
-        epochs = int(args.num_train_epochs)
-        return Progress(
-            epoch=min(epochs, math.ceil(state.epoch or 1e-9)),
-            epochs=epochs,
-            step=state.global_step,
-            steps=state.max_steps,
-            loss=self.mean_loss(),
-            texts_per_second=share * epochs * self.texts / seconds,
-            tokens_per_second=share * epochs * self.tokens / seconds,
-            seconds_left=seconds / steps * (state.max_steps - state.global_step),
+    def __str__(self) -> str:
+        f1 = self.validation_micro_f1
+        validated = "" if f1 is None else f", validation micro-F1 {f1:.4f}"
+        return (
+            f"epoch {self.epoch} of {self.epochs}, step {self.step} of {self.steps}, "
+            f"loss {self.loss:.5f}{validated}, {self.texts_per_second:.0f} texts/s, "
+            f"{self.seconds_left:.0f} s left"
         )

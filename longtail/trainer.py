@@ -30,7 +30,7 @@ from longtail.batching import (
 from longtail.config import TrainingSettings
 from longtail.errors import ConfigError
 from longtail.processes import ALONE, Processes
-from longtail.progress import ProgressReporter
+from longtail.progress_reporter import ProgressReporter
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,11 @@ On a CPU the lower layers are frozen and their activations come from the cache; 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from longtail.batching import Collator, LabelledTexts, Source
 from longtail.checkpoints import checkpoint_directory, last_checkpoint, run_fingerprint
 from longtail.config import TrainingSettings
 from longtail.encoder import Encoder, quiet_transformers
-from longtail.errors import DataError
+from longtail.errors import DataError, OutOfMemoryError
 from longtail.freezing import SPLITTABLE, PartlyFrozen, Whole, encoder_layers
+from longtail.memory import is_out_of_memory
 from longtail.preparation import Inputs, Prepared, find_inputs, prepare, step_threads
 from longtail.processes import ALONE, Processes, join_processes, number_of_processes
-from longtail.progress import Progress, ProgressReporter
+from longtail.progress import Progress
+from longtail.progress_reporter import ProgressReporter
 from longtail.scoring import probabilities
 from longtail.thresholds import best_global_threshold
 from longtail.trainer import (
@@ -116,6 +119,7 @@ def train_arm(
         DataError: no text to train or validate on, or labels that do not fit the matrices.
         ConfigError: the loss became NaN or infinite, or a batch has fewer texts than processes.
         TrainingError: one of several processes died.
+        OutOfMemoryError: the device, or the machine, has too little memory for ``batch_size``.
     """
     _check(labels, train, validation)
     processes = join_processes()
@@ -140,7 +144,7 @@ def train_arm(
             prepared, inputs, train, validation, loss=loss, settings=settings,
             directory=directory, progress=progress, processes=processes,
         )  # fmt: skip
-        with quiet_transformers(), step_threads(prepared, inputs):
+        with quiet_transformers(), step_threads(prepared, inputs), _memory_in_words(settings):
             trainer.train(resume_from_checkpoint=last_checkpoint(directory, processes))
     history = _history(trainer.state.log_history)
     model = prepared.model.cpu().eval()
@@ -157,6 +161,20 @@ def train_arm(
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         cached=inputs.cached,
     )
+
+
+@contextlib.contextmanager
+def _memory_in_words(settings: TrainingSettings) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OutOfMemoryError(
+            f"out of memory with batch_size {settings.batch_size} ({said}); halve it and double "
+            "accumulation, which gives the same steps"
+        ) from error
 
 
 def _check(labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:

@@ -2,70 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
-from numpy.typing import NDArray
 from prefect import task
 
 from longtail import storage
-from longtail.activations import ActivationCache
-from longtail.baselines import LinearBaseline
-from longtail.bundle import BundleInfo, TrainingIds, write_bundle
 from longtail.config import (
     EncoderSettings,
     FusionSettings,
     LinearSettings,
     LossSettings,
-    SplitName,
     TrainingSettings,
 )
-from longtail.encoder import Encoder, load_encoder
-from longtail.fusion import Fusion, fit_fusion, fuse
-from longtail.known import Bools, stacked
-from longtail.losses import build_loss
-from longtail.predictions import Predictions, read_predictions, write_predictions
-from longtail.scoring import score, score_bundle
-from longtail.tiny import write_tiny_encoder
-from longtail.training import LabelledTexts, TrainedArm, train_arm
-from tasks.arms import write_arm
+from longtail.encoder_files import find_encoder
+from longtail.errors import StoreError
+from tasks.arms import ARM_FILE
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, ArmName, DatasetHandle, RunHandle, SplitHandle
+from tasks.linear_arm import DECISIONS, LINEAR_MODEL, fit_linear
+from tasks.slot import training_slot
+from tasks.split import learned_fingerprint
+from tasks.stages import run_stage, stage_key
+from tasks.training_job import TINY, TrainingJob
+from tasks.training_process import train_in_process
+from tasks.training_progress import ProgressArtifact, show_shortages
+from tasks.waiting import wait
 
 logger = logging.getLogger(__name__)
 
 GPU = "gpu"
-TINY = "tiny"
-LINEAR_MODEL = "model"
-DECISIONS = "_decisions.parquet"
+_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
+_ABANDONED_DAYS = 30.0
+_DAY = 86400.0
 
 
 @task(name="train linear")
 def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -> ArmHandle:
-    """Fit TF-IDF with one linear classifier per label, save it, score validation and test.
-
-    Validation is scored by a model that has not seen it. With ``refit`` the one that is saved, and
-    scores the test set, has learned from it as well.
-    """
-    started = time.monotonic()
-    data = SplitData(split)
-    directory = _directory(run, "linear")
-    model = LinearBaseline(settings).fit(data.texts("train"), data.y("train"), data.known("train"))
-    decisions = model.decisions(data.texts("validation"))
-    _write(directory, data, "validation", model.scores(decisions))
-    _write(directory, data, "validation", decisions, DECISIONS)
-    parts = learned_from(refit=settings.refit)
-    if settings.refit:
-        model = LinearBaseline(settings).fit(*_together(data, parts))
-    model.save(directory / LINEAR_MODEL)
-    _write(directory, data, "test", model.predict(data.texts("test")))
-    write_arm(directory, learned_from=parts)
-    return _finish(directory, "linear", settings.estimator, time.monotonic() - started)
+    """Fit TF-IDF with one linear classifier per label, save it, score validation and test."""
+    directory = run.directory / "arms" / "linear"
+    key = stage_key(
+        "train-linear", ("tasks.linear_arm",), _learned(split), settings.model_dump(mode="json")
+    )
+    run_stage(
+        run, "train-linear", key, directory,
+        lambda into: fit_linear(SplitData(split), into, settings),
+    )  # fmt: skip
+    return _handle(directory, key)
 
 
 @task(name="train encoder", task_run_name="train {arm}", tags=[GPU])
@@ -81,151 +70,104 @@ def train_encoder(
     linear: ArmHandle,
     fusion: FusionSettings,
 ) -> ArmHandle:
-    """Fine-tune with one loss, fuse with the linear arm, write the bundle and score with it."""
-    started = time.monotonic()
-    data = SplitData(split)
-    train, validation = (LabelledTexts(data.texts(part), data.y(part), data.known(part))
-                         for part in ("train", "validation"))  # fmt: skip
-    encoder = _encoder(run, encoder_settings, train.texts)
-    module = build_loss(
-        loss, support=data.groups.support, n_texts=len(train.texts), y=train.y, known=train.known
-    )
-    cache = ActivationCache(run.cache) if settings.cache else None
-    logger.info("%s: training with the loss %s on %d texts", arm, loss.name, len(train.texts))
-    trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
-    validated = score(
-        trained.model, encoder.tokenizer, validation.texts, max_length=settings.max_length,
-        cache=cache, frozen_layers=trained.frozen_layers,
+    """Fine-tune with one loss, fuse with the linear arm, write the bundle and score with it.
+
+    In a process of its own, one at a time; a training that was interrupted goes on from its last
+    checkpoint, whichever run takes it up.
+    """
+    stage = f"train-{arm}"
+    asked = (encoder_settings, settings, loss, fusion)
+    key = stage_key(
+        stage, ("tasks.encoder_arm",), _learned(split), dataset.fingerprint,
+        encoder_identity(encoder_settings), device_kind(), _fused_with(linear) if fusion.linear else None,
+        *(one.model_dump(mode="json") for one in asked),
     )  # fmt: skip
-    fitted = None
-    if fusion.linear:
-        decisions = read_predictions(linear.directory / f"validation{DECISIONS}").probabilities
-        fitted = fit_fusion(validation.y, validated, decisions, fusion, validation.known)
-        validated = fuse(validated, decisions, fitted.weight)
-        _tell_fusion(arm, fitted)
-    info = _info(data, dataset, encoder, encoder_settings, settings, loss, trained, fitted)
-    model = None
-    if info.fusion_weight is not None:
-        model = LinearBaseline.load(linear.directory / LINEAR_MODEL)
-    directory = _directory(run, arm)
-    bundle = write_bundle(
-        directory / "bundle", trained.model, encoder.tokenizer, info, _training_ids(data, model),
-        linear=model,
-    )  # fmt: skip
-    _write(directory, data, "validation", validated)
-    _write(directory, data, "test", score_bundle(bundle, data.texts("test"), cache=cache))
-    return _finish(directory, arm, loss.name, time.monotonic() - started, trained, fitted, bundle)
-
-
-def learned_from(*, refit: bool) -> list[SplitName]:
-    """The splits whose texts a linear arm has learned from."""
-    return ["train", "validation"] if refit else ["train"]
-
-
-def _together(
-    data: SplitData, parts: Sequence[SplitName]
-) -> tuple[list[str], sp.csr_array, Bools | None]:
-    """Texts, labels and known cells of several splits, one below the other."""
-    y = [data.y(part) for part in parts]
-    known = stacked([one.shape for one in y], [data.known(part) for part in parts])
-    texts = [text for part in parts for text in data.texts(part)]
-    return texts, sp.csr_array(sp.vstack(y)), known
-
-
-def _tell_fusion(arm: str, fitted: Fusion) -> None:
-    if fitted.weight == 0.0:
-        logger.info("%s: not fused, no weight is better on validation than the encoder alone", arm)
-        return
-    logger.info(
-        "%s: fused with the linear arm, weight %g, validation micro-F1 %.4f, alone %.4f",
-        arm, fitted.weight, fitted.validation_micro_f1, fitted.alone_micro_f1,
-    )  # fmt: skip
-
-
-def _encoder(run: RunHandle, settings: EncoderSettings, texts: Any) -> Encoder:
-    if settings.source != TINY:
-        return load_encoder(settings)
-    directory = run.store / "cache" / "encoders" / f"tiny-{storage.fingerprint(list(texts))[:16]}"
-    if not directory.is_dir():
-        with storage.committed_directory(directory) as staging:
-            write_tiny_encoder(staging, texts)
-    return load_encoder(EncoderSettings(source=str(directory)))
-
-
-def _info(
-    data: SplitData,
-    dataset: DatasetHandle,
-    encoder: Encoder,
-    encoder_settings: EncoderSettings,
-    settings: TrainingSettings,
-    loss: LossSettings,
-    trained: TrainedArm,
-    fitted: Fusion | None,
-) -> BundleInfo:
-    """What is known before tuning; until then the best global cut stands for all labels."""
-    alone = trained.history[trained.best_epoch - 1]["threshold"]
-    cut = alone if fitted is None else fitted.threshold
-    return BundleInfo(
-        labels=data.space.names,
-        thresholds=(cut,) * len(data.space),
-        threshold_policy="global",
-        label_groups=data.groups.of_label,
-        group_cutoffs=data.groups.cutoffs,
-        train_support=data.groups.support,
-        max_length=settings.max_length,
-        frozen_layers=trained.frozen_layers,
-        fusion_weight=(fitted.weight or None) if fitted is not None else None,
-        loss=loss.name,
-        data_fingerprint=dataset.fingerprint,
-        encoder_fingerprint=encoder.fingerprint,
-        encoder_source=encoder_settings.source,
-        settings={"training": settings.model_dump(), "loss": loss.model_dump()},
-    )
-
-
-def _training_ids(data: SplitData, model: LinearBaseline | None) -> TrainingIds:
-    """What the bundle has learned from: with a linear arm that was fitted again, validation too."""
-    parts = learned_from(refit=model is not None and model.settings.refit)
-    return TrainingIds(*data.training_hashes(parts))
-
-
-def _write(
-    directory: Path,
-    data: SplitData,
-    part: SplitName,
-    scores: NDArray[np.float32],
-    suffix: str = ".parquet",
-) -> None:
-    predictions = Predictions(tuple(data.ids(part)), data.space.names, scores)
-    write_predictions(directory / f"{part}{suffix}", predictions)
-
-
-def _directory(run: RunHandle, arm: str) -> Path:
     directory = run.directory / "arms" / arm
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
+    job = TrainingJob(
+        arm=arm, directory=directory, split=split, dataset=dataset.fingerprint,
+        encoder=encoder_settings, training=settings, loss=loss, fusion=fusion,
+        linear=linear.directory, activations=run.cache, encoders=run.store / "cache" / "encoders",
+        checkpoints=run.store / "cache" / "checkpoints" / key,
+    )  # fmt: skip
+    with _checkpoints(run, job) as checkpoints:
+        run_stage(run, stage, key, directory, lambda _: _train(run, job))
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return _handle(directory, key)
 
 
-def _finish(
-    directory: Path,
-    arm: ArmName,
-    loss: str,
-    seconds: float,
-    trained: TrainedArm | None = None,
-    fitted: Fusion | None = None,
-    bundle: Path | None = None,
-) -> ArmHandle:
-    about: dict[str, Any] = {"arm": arm, "loss": loss, "seconds": seconds, "history": []}
-    if trained is not None:
-        about["history"] = trained.history
-        about["training"] = {
-            name: getattr(trained, name)
-            for name in ("best_epoch", "seconds", "cache_seconds", "tokens_per_second", "device",
-                         "trainable_layers", "frozen_layers", "trainable_parameters", "cached")
-        }  # fmt: skip
-    if fitted is not None:
-        names = ("weight", "validation_micro_f1", "alone_micro_f1")
-        about["fusion"] = {name: getattr(fitted, name) for name in names}
-    write_arm(directory, **about)
-    logger.info("%s: trained and scored in %.0f s", arm, seconds)
-    return ArmHandle(arm=arm, directory=directory, loss=loss, seconds=seconds, bundle=bundle)
+def _train(run: RunHandle, job: TrainingJob) -> None:
+    with training_slot(run.stages.slot):
+        done = train_in_process(job, progress=ProgressArtifact(run, job.arm))
+    show_shortages(run, done)
+
+
+@contextlib.contextmanager
+def _checkpoints(run: RunHandle, job: TrainingJob) -> Iterator[Path]:
+    """The directory of the job's checkpoints, which no other run uses meanwhile."""
+    assert job.checkpoints is not None
+    directory, root = job.checkpoints, job.checkpoints.parent
+    # A few locks for all keys: a file for each would stay for ever.
+    lock = root / "locks" / f"{directory.name[:2]}.lock"
+    with contextlib.ExitStack() as stack:
+        wait(
+            job.arm,
+            lambda seconds: _locked(stack, lock, seconds),
+            lambda: "Another run is training the same arm, or one whose lock is the same",
+        )
+        if run.stages.force:
+            shutil.rmtree(directory, ignore_errors=True)
+        _remove_abandoned(root)
+        yield directory
+
+
+def _locked(stack: contextlib.ExitStack, path: Path, seconds: float) -> bool:
+    try:
+        stack.enter_context(storage.lock(path, timeout=seconds))
+    except StoreError:
+        return False
+    return True
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Checkpoints of trainings that were interrupted and never asked for again."""
+    for directory in root.glob("[0-9a-f]*"):
+        newest = max((path.stat().st_mtime for path in directory.glob("*")), default=0.0)
+        if time.time() - max(newest, directory.stat().st_mtime) > _ABANDONED_DAYS * _DAY:
+            logger.info("%s: nobody has gone on with this training; removed", directory)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _learned(split: SplitHandle) -> str:
+    return split.fingerprint or learned_fingerprint(split)
+
+
+def _fused_with(linear: ArmHandle) -> str:
+    return linear.key or storage.sha256_file(linear.directory / f"validation{DECISIONS}")
+
+
+def encoder_identity(settings: EncoderSettings) -> str:
+    """What the encoder is; one that is built from the texts is what they are."""
+    return TINY if settings.source == TINY else find_encoder(settings).fingerprint
+
+
+def device_kind() -> str:
+    """Whether there is a GPU to train on, without loading torch: its arms are other arms."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in {"", "-1"}
+    present = any(any(Path("/dev").glob(name)) for name in _DEVICES)
+    return "gpu" if present and not hidden else "cpu"
+
+
+def _handle(directory: Path, key: str) -> ArmHandle:
+    about: dict[str, Any] = storage.read_json(directory / ARM_FILE)
+    bundle = directory / "bundle"
+    return ArmHandle(
+        arm=about["arm"],
+        directory=directory,
+        loss=about["loss"],
+        seconds=about["seconds"],
+        bundle=bundle if bundle.is_dir() else None,
+        key=key,
+    )
+
+
+__all__ = ["DECISIONS", "LINEAR_MODEL", "TINY", "train_encoder", "train_linear"]

@@ -27,6 +27,8 @@ def _isolate() -> None:
     os.environ.update(
         # A stray flow call outside the harness fails at once instead of starting a server.
         PREFECT_HOME=home,
+        # Trainings of one test process wait for each other, not for those of others.
+        LONGTAIL_SLOTS=home,
         PREFECT_SERVER_EPHEMERAL_ENABLED="false",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_LOGGING_TO_API_ENABLED="false",

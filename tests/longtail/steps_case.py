@@ -16,7 +16,7 @@ from longtail.batching import Collator, tokenise
 from longtail.encoder import build_classifier
 from longtail.freezing import Whole
 from longtail.processes import join_processes
-from longtail.progress import ProgressReporter
+from longtail.progress_reporter import ProgressReporter
 from longtail.trainer import ArmTrainer, StepLoss, training_arguments
 
 # The last step holds one text: of several processes, all but one have no share of it.

@@ -271,7 +271,7 @@ def interrupt_in(epoch):
 
 @pytest.fixture
 def every_step(monkeypatch):
-    monkeypatch.setattr("longtail.progress._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("longtail.progress_reporter._REPORT_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("every_step")

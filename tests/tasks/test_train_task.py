@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -22,9 +24,13 @@ from longtail.predictions import read_predictions
 from longtail.scoring import score, score_bundle
 from longtail.serve_check import pipeline_probabilities
 from longtail.thresholds import best_global_threshold
+from tasks.arms import write_arm
 from tasks.data import SplitData, write_label_space
+from tasks.encoder_arm import run_job
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle
-from tasks.train import DECISIONS, LINEAR_MODEL, TINY, train_encoder, train_linear
+from tasks.linear_arm import DECISIONS, LINEAR_MODEL
+from tasks.train import train_encoder, train_linear
+from tasks.training_job import TINY, TrainingJob
 
 TOPICS = ("tent", "boot", "stove")
 FILLER = ("please", "help", "today", "again", "since", "broken", "my", "the")
@@ -63,17 +69,29 @@ def linear(run, split):
 
 @pytest.fixture
 def trained(run, split, linear):
+    def make(**fusion):
+        job = TrainingJob(
+            arm="candidate", directory=run.directory / "arms" / "candidate", split=split,
+            dataset="f" * 64, encoder=EncoderSettings(source=TINY), training=SETTINGS,
+            loss=LossSettings(name="bce"), fusion=FusionSettings(**fusion),
+            linear=linear.directory, activations=run.cache, encoders=run.store / "encoders",
+        )  # fmt: skip
+        job.directory.mkdir(parents=True, exist_ok=True)
+        run_job(job)
+        return job.directory
+
+    return make
+
+
+def train(run, split, linear, **changes):
     dataset = DatasetHandle(
         directory=run.store, fingerprint="f" * 64, version=1, n_texts=150, n_labels=3
     )
-
-    def make(**fusion):
-        return train_encoder.fn(
-            run, split, dataset, EncoderSettings(source=TINY), SETTINGS, arm="candidate",
-            loss=LossSettings(name="bce"), linear=linear, fusion=FusionSettings(**fusion),
-        )  # fmt: skip
-
-    return make
+    given = {"loss": LossSettings(name="bce"), "arm": "bce", "fusion": FusionSettings(), **changes}
+    settings = given.pop("settings", SETTINGS)
+    return train_encoder.fn(
+        run, split, dataset, EncoderSettings(source=TINY), settings, linear=linear, **given
+    )
 
 
 def test_the_linear_arm_is_kept_as_it_scored(split, linear):
@@ -100,14 +118,14 @@ def test_validation_is_scored_by_a_model_that_has_not_seen_it(run, split, refit)
 def test_a_fused_bundle_says_that_its_linear_arm_has_learned_from_validation(split, trained):
     data, arm = SplitData(split), trained()
     every = [*data.ids("train"), *data.ids("validation")]
-    assert len(read_training_ids(arm.bundle).ids) == len(every)
-    assert len(read_training_ids(trained(linear=False).bundle).ids) == len(data.ids("train"))
+    assert len(read_training_ids(arm / "bundle").ids) == len(every)
+    assert len(read_training_ids(trained(linear=False) / "bundle").ids) == len(data.ids("train"))
 
 
 def test_the_weight_is_chosen_on_validation_and_the_bundle_serves_with_it(split, linear, trained):
     arm = trained()
-    data, bundle = SplitData(split), load_bundle(arm.bundle)
-    fusion = storage.read_json(arm.directory / "arm.json")["fusion"]
+    data, bundle = SplitData(split), load_bundle(arm / "bundle")
+    fusion = storage.read_json(arm / "arm.json")["fusion"]
     texts = data.texts("validation")
     alone = score(bundle.model, bundle.tokenizer, texts, max_length=16)
     decisions = read_predictions(linear.directory / f"validation{DECISIONS}").probabilities
@@ -117,26 +135,76 @@ def test_the_weight_is_chosen_on_validation_and_the_bundle_serves_with_it(split,
     assert fusion["validation_micro_f1"] == pytest.approx(expected.validation_micro_f1)
     assert fusion["alone_micro_f1"] == pytest.approx(expected.alone_micro_f1)
     assert fusion["validation_micro_f1"] > fusion["alone_micro_f1"] + 0.1
-    found = read_predictions(arm.directory / "validation.parquet").probabilities
+    found = read_predictions(arm / "validation.parquet").probabilities
     np.testing.assert_allclose(found, fuse(alone, decisions, expected.weight), atol=1e-5)
     assert best_global_threshold(data.y("validation"), found)[1] == pytest.approx(
         fusion["validation_micro_f1"]
     )
     assert bundle.info.thresholds == pytest.approx((expected.threshold,) * 3, abs=1e-4)
-    tested = read_predictions(arm.directory / "test.parquet").probabilities
-    np.testing.assert_allclose(score_bundle(arm.bundle, data.texts("test")), tested, atol=1e-6)
+    tested = read_predictions(arm / "test.parquet").probabilities
+    np.testing.assert_allclose(score_bundle(arm / "bundle", data.texts("test")), tested, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", [{"linear": False}, {"weights": [0.0]}], ids=["off", "no gain"])
 def test_an_arm_that_is_not_fused_leaves_a_plain_bundle(split, trained, fusion):
     arm = trained(**fusion)
-    about = storage.read_json(arm.directory / "arm.json")
-    data, bundle = SplitData(split), load_bundle(arm.bundle)
+    about = storage.read_json(arm / "arm.json")
+    data, bundle = SplitData(split), load_bundle(arm / "bundle")
 
     assert (bundle.info.fusion_weight, bundle.linear) == (None, None)
-    assert not (arm.bundle / "linear").exists()
+    assert not (arm / "bundle" / "linear").exists()
     assert ("fusion" in about) == ("weights" in fusion)
     assert about.get("fusion", {}).get("weight", 0.0) == 0.0
-    tested = read_predictions(arm.directory / "test.parquet").probabilities
-    alone = pipeline_probabilities(arm.bundle, data.texts("test"), TOPICS)
+    tested = read_predictions(arm / "test.parquet").probabilities
+    alone = pipeline_probabilities(arm / "bundle", data.texts("test"), TOPICS)
     np.testing.assert_allclose(tested, alone, atol=1e-5)
+
+
+def test_what_was_trained_before_is_taken_over_and_nothing_is_started(
+    run, split, linear, monkeypatch
+):
+    first = train(run, split, linear)
+    about = storage.read_json(first.directory / "arm.json")
+    checkpoints = run.store / "cache" / "checkpoints"
+    again = run.model_copy(update={"id": "r2", "directory": run.directory.with_name("again")})
+    monkeypatch.setattr("tasks.train.train_in_process", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("tasks.train.training_slot", lambda _: pytest.fail("took the slot"))
+    second = train(again, split, linear)
+
+    assert (first.key, first.loss, first.arm) == (second.key, "bce", "bce")
+    assert second.directory == again.directory / "arms" / "bce"
+    assert storage.read_json(second.directory / "arm.json") == about
+    assert about["history"]
+    assert second.bundle == second.directory / "bundle"
+    storage.verify_directory(second.bundle)
+    assert [path.name for path in checkpoints.iterdir()] == ["locks"]
+    lines = (again.directory / "stages.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cached"] for line in lines] == [True]
+
+
+def test_an_arms_key_is_made_of_what_changes_the_arm(run, split, linear, monkeypatch):
+    asked = []
+
+    def note(_, stage, key, into, __):
+        asked.append(key)
+        write_arm(into, arm=stage.removeprefix("train-"), loss="x", seconds=1.0)
+
+    monkeypatch.setattr("tasks.train.run_stage", note)
+    longer = SETTINGS.model_copy(update={"epochs": 2})
+    changes = (
+        {}, {}, {"settings": longer}, {"loss": LossSettings(name="db")}, {"arm": "candidate"},
+        {"fusion": FusionSettings(linear=False)},
+    )  # fmt: skip
+    for change in changes:
+        train(run, split, linear, **change)
+    other = linear.model_copy(update={"key": "0" * 64})
+    train(run, split, other)
+    train(run, split, other, fusion=FusionSettings(linear=False))
+    texts = storage.read_parquet(split.directory / "test.parquet")
+    storage.write_parquet(split.directory / "test.parquet", texts.slice(1))
+    train(run, split, linear)
+
+    same, *others = asked
+    assert others[0] == same
+    assert asked[7] == asked[5], "an arm that is not fused does not depend on the linear one"
+    assert len(set(asked)) == len(asked) - 2
