@@ -77,7 +77,7 @@ def run_stage(
 def stage_cache(run: RunHandle) -> StageCache:
     """The cache of stages of the run's store."""
     return StageCache(
-        run.store / "cache" / "stages", max_bytes=round(run.stages.max_gigabytes * (1 << 30))
+        run.store / "cache" / "stages", max_bytes=round(run.stages.max_gigabytes * 1e9)
     )
 
 
