@@ -37,7 +37,8 @@ examples:
 exit codes: 0 done, whatever was found, 1 error, 2 bad usage."""
 
 _EXIT_CODES = """\
-exit codes: 0 promoted (or done), 1 error, 2 bad usage, 3 blocked: the old model stays."""
+exit codes: 0 promoted (or done), 1 error, 2 bad usage, 3 blocked, or waiting for a decision: the
+old model stays."""
 
 _RETRAIN_EXAMPLES = """\
 examples:
@@ -104,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_promote(commands)
     _add_rollback(commands)
+    _add_cache(commands)
     return parser
 
 
@@ -169,6 +171,9 @@ def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--config", metavar="FILE", help="settings in YAML")
     parser.add_argument("--out", metavar="DIR", help="where this run's results go")
     parser.add_argument("--name", help="the model's name (default: from the file's name)")
+    parser.add_argument(
+        "--force", action="store_true", help="run every stage anew, though nothing has changed"
+    )
     _add_store(parser)
     _add_set(parser)
 
@@ -269,12 +274,13 @@ def _add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = _command(
         commands,
         "promote",
-        "let a blocked candidate pass, in your name and for a reason",
+        "let a candidate pass that waits or was blocked, in your name and for a reason",
         _promote,
-        description="Override the gate's block of a run. The name and the reason stay in the\n"
-        "promotion log for ever; the check in a fresh process is made all the same.",
+        description="Approve a verdict that waits for a decision, or override the gate's block\n"
+        "of a run. The name and the reason stay in the promotion log for ever; the check in a\n"
+        "fresh process is made all the same.",
     )
-    parser.add_argument("run_directory", metavar="RUN", help="directory of the blocked run")
+    parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
     parser.add_argument("--by", required=True, help="who decides")
     parser.add_argument("--reason", required=True, help="why; kept in the promotion log")
 
@@ -286,6 +292,30 @@ def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--reason", required=True, help="why; kept in the promotion log")
     parser.add_argument("--by", help="who decides (default: the user logged in)")
     _add_store(parser)
+
+
+def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("cache", help="list or clear what stages of runs have made")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _command(actions, "list", "list what is kept, and how much room it takes", _cache)
+    clear = _command(
+        actions, "clear", "remove what stages have made; no run and no model needs it", _cache
+    )
+    clear.add_argument("--stage", metavar="STAGE", help="only this stage's, such as train-bce")
+    clear.add_argument(
+        "--older-than", type=_days, metavar="DAYS", help="only what nobody used for so long"
+    )
+    for action in (listing, clear):
+        _add_store(action)
+    listing.set_defaults(clear=False)
+    clear.set_defaults(clear=True)
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days < float("inf"):
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return days
 
 
 def _positive(text: str) -> int:
@@ -317,6 +347,7 @@ def _retrain(arguments: argparse.Namespace) -> int:
         "name": arguments.name,
         "store": arguments.store,
         "out": arguments.out,
+        "stages.force": arguments.force or None,
     }
     return run_retrain(load_config(arguments.config, arguments.set, given))
 
@@ -390,6 +421,14 @@ def _audit(arguments: argparse.Namespace) -> int:
         "out": arguments.out,
     }
     return run_audit(load_config(arguments.config, arguments.set, given, AuditConfig))
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from flows.cache import run_clear, run_list
+
+    if not arguments.clear:
+        return run_list(arguments.store)
+    return run_clear(arguments.store, arguments.stage, arguments.older_than)
 
 
 def _report(arguments: argparse.Namespace) -> int:
