@@ -1,7 +1,8 @@
 """A local Prefect server, a worker and the deployments of ``prefect.yaml``.
 
 ``python deployments/local.py up`` is what ``make ui`` runs, ``... deploy`` what ``make deploy``
-runs. Both can be repeated: what is there already is kept or updated.
+runs; ``... setup`` makes what the deployments need beside themselves, and ``... check`` says what
+is wrong. All can be repeated: what is there already is kept or updated.
 """
 # ruff: noqa: INP001 - a script beside prefect.yaml, not a package
 
@@ -11,18 +12,28 @@ import argparse
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.deployment import load_deployment, rendered
+from longtail.errors import LongtailError
+from longtail.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PREFECT_FILE = "deployments/prefect.yaml"
+PREFECT_FILE = ROOT / "deployments" / "prefect.yaml"
 POOL = "longtail"
 PORT = 4200
+_DAY = 24 * 60 * 60
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -32,80 +43,132 @@ _ENVIRONMENT = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
+    # By default runs are kept for ever, and watch has one every few minutes; events stay 7 days.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * _DAY),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="server, deployments and worker, until Ctrl-C")
-    up.add_argument("--port", type=int, default=PORT, help=f"of the server (default {PORT})")
-    up.add_argument(
-        "--home", type=Path, default=Path.cwd(), help="directory the runs work in (default: here)"
-    )
-    commands.add_parser(
-        "deploy", help="create the work pool and the deployments on PREFECT_API_URL"
-    )
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    url = os.environ.get("PREFECT_API_URL") or _url(PORT)
     try:
+        if given.command == "up":
+            serve(_url(given.port), given.port, given.home.resolve(), given.profile)
+            return 0
+        wait_for_server(url, patience=30.0)
+        if given.command == "check":
+            return check(url)
         if given.command == "deploy":
-            url = os.environ.get("PREFECT_API_URL") or _url(PORT)
             print(f"Deploying to the Prefect server at {url}", flush=True)
-            wait_for_server(url, patience=30.0)
-            deploy(_environment(url))
-        else:
-            serve(_url(given.port), given.port, given.home.resolve())
+            deploy(_environment(url), given.profile)
+        set_up(url, given.profile)
     except KeyboardInterrupt:
         print("Stopped.")
-    except RuntimeError as error:
+    except (RuntimeError, LongtailError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def serve(url: str, port: int, home: Path) -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    profile = argparse.ArgumentParser(add_help=False)
+    profile.add_argument(
+        "--profile", metavar="FILE", help="settings of the retrains, schedule and notifications"
+    )
+    up = commands.add_parser(
+        "up", parents=[profile], help="server, deployments and worker, until Ctrl-C"
+    )
+    up.add_argument("--port", type=int, default=PORT, help=f"of the server (default {PORT})")
+    up.add_argument(
+        "--home", type=Path, default=Path.cwd(), help="directory the runs work in (default: here)"
+    )
+    commands.add_parser(
+        "deploy",
+        parents=[profile],
+        help="work pool and deployments on PREFECT_API_URL, and what setup makes",
+    )
+    commands.add_parser(
+        "setup", parents=[profile], help="concurrency limit and automations on PREFECT_API_URL"
+    )
+    commands.add_parser("check", help="what is missing or stale on PREFECT_API_URL")
+    return parser
+
+
+def serve(url: str, port: int, home: Path, profile: str | None) -> None:
     """Start a server unless one answers, deploy, and work until interrupted.
 
     Args:
         url: of the server's API.
         port: on loopback, for a server that is started here.
         home: directory that the runs work in.
+        profile: YAML file with the settings of the retrains.
     """
-    environment = _environment(url)
+    content = _rendered(profile)  # a mistake in it is told before half a minute has gone
+    environment, page = _environment(url), url.removesuffix("/api")
+    environment.setdefault("PREFECT_UI_URL", page)  # of the links in notifications
     with contextlib.ExitStack() as stack:
-        watched = []
-        if not answers(url):
+        watched: dict[str, subprocess.Popen[bytes]] = {}
+        if answers(url):
+            print(f"A Prefect server answers on port {port} already; it is used and left running.")
+        else:
+            _refuse_taken(port)
             print(f"Starting a Prefect server on port {port}; the first time takes half a minute.")
             command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            server = stack.enter_context(running(command, environment))
-            watched.append(server)
-            wait_for_server(url, patience=120.0, server=server)
-        deploy(environment)
+            watched["server"] = stack.enter_context(running(command, environment))
+            wait_for_server(url, patience=120.0, server=watched["server"])
+        deploy(environment, profile, content)
+        set_up(url, profile)
         command = ["worker", "start", "--pool", POOL, "--type", "process"]
         worker = running(command, {**environment, "LONGTAIL_HOME": str(home)}, cwd=home)
-        watched.append(stack.enter_context(worker))
-        page = url.removesuffix("/api")
+        watched["worker"] = stack.enter_context(worker)
         print(
             f"\nOpen {page}/deployments and press Run on retrain-manual. Paths in its form are "
-            f"relative to\n{home}. Ctrl-C stops the worker and the server.\n",
+            f"relative to\n{home}. Ctrl-C stops what was started here.\n",
             flush=True,
         )
-        while all(process.poll() is None for process in watched):
-            time.sleep(0.5)
-        raise RuntimeError("The server or the worker has ended; its messages are above.")
+        _watch(watched)
 
 
-def deploy(environment: Mapping[str, str]) -> None:
+def deploy(
+    environment: Mapping[str, str], profile: str | None, content: Mapping[str, Any] | None = None
+) -> None:
     """Create the work pool, if there is none, and create or update every deployment."""
+    content = _rendered(profile) if content is None else content
     if _attempt(["work-pool", "inspect", POOL], environment).returncode != 0:
         _prefect(["work-pool", "create", POOL, "--type", "process"], environment)
     # Prefect would write the value of a set variable into the deployments, and with it a
     # directory of this machine; unset, the worker's own value counts.
     clean = {name: value for name, value in environment.items() if name != "LONGTAIL_HOME"}
-    _prefect(["deploy", "--prefect-file", PREFECT_FILE, "--all"], clean)
-    print(f"Deployed {PREFECT_FILE}: retrain-weekly (Mondays 06:00 UTC) and retrain-manual")
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        _prefect(["deploy", "--prefect-file", str(file), "--all"], clean)
+    names = ", ".join(deployment["name"] for deployment in content["deployments"])
+    print(f"Deployed: {names}.", flush=True)
+
+
+def set_up(url: str, profile: str | None) -> None:
+    """Make the concurrency limit and the automations, and say what there is."""
+    told = load_deployment(profile).notifications
+    with _client(url) as client:
+        from flows.automations import set_up as set_up_server
+
+        print("\n".join(set_up_server(told, client)), flush=True)
+
+
+def check(url: str) -> int:
+    """Say what is missing or stale on the server; 1 where something is."""
+    from flows.server_check import problems
+
+    with _client(url) as client:
+        found = problems(client, [one["name"] for one in _rendered(None)["deployments"]], POOL)
+    print("\n".join(found) or f"Nothing is missing or stale on the server at {url}.")
+    return int(bool(found))
 
 
 def wait_for_server(
@@ -121,7 +184,7 @@ def wait_for_server(
         if server is not None and server.poll() is not None:
             raise RuntimeError(
                 f"The Prefect server did not start (exit code {server.returncode}); its messages "
-                "are above. If the port is taken, choose another one with --port."
+                "are above."
             )
         if time.monotonic() > deadline:
             raise RuntimeError(
@@ -141,8 +204,8 @@ def answers(url: str) -> bool:
         raise RuntimeError(f"PREFECT_API_URL is {url!r}; expected http://HOST:PORT/api")
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310 - checked
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+            return bool(response.status == 200 and response.read() == b"true")
+    except (urllib.error.URLError, OSError, ValueError):
         return False
 
 
@@ -163,6 +226,39 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _watch(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    while True:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(
+                    f"The {name} has ended (exit code {process.returncode}); its messages are "
+                    "above. Start again with `make ui`: runs that were scheduled are kept."
+                )
+        time.sleep(0.5)
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as taken:
+        if taken.connect_ex(("127.0.0.1", port)) == 0:
+            raise RuntimeError(
+                f"Port {port} is taken by something that is not a Prefect server. Choose another "
+                "one: make ui ARGS='--port 4201'"
+            )
+
+
+def _rendered(profile: str | None) -> dict[str, Any]:
+    return rendered(read_yaml(PREFECT_FILE), profile)
+
+
+@contextlib.contextmanager
+def _client(url: str) -> Iterator[Any]:
+    os.environ["PREFECT_API_URL"] = url  # Prefect's settings are read when it is imported
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
 
 
 def _prefect(command: Sequence[str], environment: Mapping[str, str]) -> None:

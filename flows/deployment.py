@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import os
 import re
 import zoneinfo
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from flows.config import DEPLOYMENT, load_config
+from flows.config import DEPLOYMENT, RetrainConfig, load_config
 from longtail.config import Settings
 from longtail.errors import ConfigError
 
@@ -98,10 +98,10 @@ def rendered(prefect_file: Mapping[str, Any], profile: str | None) -> dict[str, 
     Raises:
         ConfigError: the profile is not a valid one.
     """
-    content: dict[str, Any] = copy.deepcopy(dict(prefect_file))  # YAML's anchors share values
+    content: dict[str, Any] = json.loads(json.dumps(prefect_file))  # anchors share values
     if profile is None:
         return content
-    given = load_config(profile)
+    given: RetrainConfig = load_config(profile)
     config = given.model_dump(mode="json", exclude_unset=True)
     if given.data.path is not None:  # else the file's own name would be another export's
         config["name"] = given.model_name
@@ -145,8 +145,9 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = _merged(old, value)  # noqa: PLW2901
+        merged[key] = value
     return merged
 
 

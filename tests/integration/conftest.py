@@ -5,6 +5,7 @@ They run on free ports with a Prefect home of their own, by the command that ``m
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +121,14 @@ class Served:
         while found := self.api("/logs/filter", {**wanted, "offset": len(lines)}):
             lines += [line["message"] for line in found]
         return lines
+
+    def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
+        """Send an event as a tool without a Prefect client does."""
+        now = dt.datetime.now(dt.UTC).isoformat()
+        self.api("/events", [{
+            "id": str(uuid.uuid4()), "occurred": now, "event": event,
+            "resource": {"prefect.resource.id": resource}, "payload": dict(payload),
+        }])  # fmt: skip
 
     def smoke(self, name: str, *, epochs: int = 1, **changes: Any) -> dict[str, Any]:
         """Parameters of a quick retrain of the tickets under this name; changes are whole keys."""
