@@ -17,11 +17,10 @@ _FILES = frozenset({"taxonomy", "corrections"})
 def command_of(config: CompareConfig) -> str:
     """The command with every setting that is not the default; of a path only the last part.
 
-    Where it is kept and which shard this was are left out: neither changes a number.
+    Where it is kept, which shard this was and where it ran are left out: none changes a number.
     """
-    changed = config.model_dump(
-        mode="json", exclude_defaults=True, exclude={"losses", "seeds", "out", "shard", "shards"}
-    )
+    left_out = {"losses", "seeds", "out", "shard", "shards", "runner"}
+    changed = config.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     parts = []
     for name, source in changed.pop("data").items():
         export = file_name(source.pop("path", "FILE"))

@@ -9,6 +9,7 @@ from prefect import flow, get_run_logger
 
 from flows.command import command_of, file_name
 from flows.config import CompareConfig, DataSource
+from flows.runners import run_each
 from flows.runtime import show_progress
 from longtail import storage
 from longtail.encoder import load_encoder
@@ -115,19 +116,18 @@ def _train(root: Path, cells: Sequence[Cell], config: CompareConfig) -> None:
     Raises:
         ConfigError: at the end, where a cell could not be trained.
     """
-    failed, logger = [], get_run_logger()
-    for number, cell in enumerate(cells, start=1):
-        if is_whole(cell.directory):
-            continue
-        named = f"{cell.title} with seed {cell.seed} on {cell.data}"
-        logger.info("cell %d of %d: %s", number, len(cells), named)
-        settings = config.training.model_copy(update={"seed": cell.seed})
-        cache = root / "cache" / "activations"
-        try:
-            train_cell(cell.directory, cell.split, config.encoder, settings, cell.loss, cache)
-        except ConfigError as error:
-            logger.warning("%s: %s", named, error)
-            failed.append(f"{named} ({error})")
+    waiting = [cell for cell in cells if not is_whole(cell.directory)]
+    get_run_logger().info("%d of %d cells are to be trained", len(waiting), len(cells))
+    cache = root / "cache" / "activations"
+    calls = [
+        (cell.directory, cell.split, config.encoder,
+         config.training.model_copy(update={"seed": cell.seed}), cell.loss, cache)
+        for cell in waiting
+    ]  # fmt: skip
+    failed = []
+    for cell, outcome in zip(waiting, run_each(config.runner, train_cell, calls), strict=True):
+        if isinstance(outcome, ConfigError):
+            failed.append(f"{cell.title} with seed {cell.seed} on {cell.data} ({outcome})")
     if failed:
         raise ConfigError(
             f"{len(failed)} of {len(cells)} cells could not be trained: {'; '.join(failed)}. The "

@@ -27,6 +27,7 @@ from longtail.config import (
     ThresholdPolicy,
     ThresholdSettings,
     TrainingSettings,
+    WatchSettings,
 )
 from longtail.errors import ConfigError
 from longtail.losses.spec import resolve_spec
@@ -145,6 +146,61 @@ class RetrainConfig(Settings):
         return store_directory(self.store)
 
 
+class RunnerSettings(Settings):
+    """Where the cells of a comparison are trained, and the parts of a file are labelled."""
+
+    kind: Literal["threads", "dask", "ray"] = Field(
+        "threads",
+        description="threads: in the flow's own process; dask, ray: on the workers of a cluster.",
+    )
+    workers: int = Field(
+        1, ge=1, description="How many work at a time; of a cluster that is there, it decides."
+    )
+    address: str | None = Field(
+        None,
+        description="Scheduler of a dask cluster or head of a ray cluster that is there already; "
+        "without it one is started on this machine for the run.",
+    )
+    gpus: float = Field(
+        0.0, ge=0.0, description="ray: GPUs that each task asks for; it sees none without asking."
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> RunnerSettings:
+        if self.address is not None and self.kind == "threads":
+            raise ValueError("an address is that of a cluster, but the kind is threads")
+        if self.gpus and self.kind != "ray":
+            raise ValueError(f"gpus are asked of ray, but the kind is {self.kind}")
+        return self
+
+
+def _check_watched(data: DataSource) -> DataSource:
+    if data.path is not None:
+        raise ValueError("a watch reads what comes to watch.inbox; leave data.path out")
+    if data.export == "full":
+        raise ValueError(
+            "what comes to an inbox is collected, and of several full exports none is the whole; "
+            "take delta, and give a full export to a retrain of its own"
+        )
+    return data
+
+
+class WatchConfig(Settings):
+    """One look at an inbox."""
+
+    name: ModelName = Field(description="Name of the model that is trained on what comes.")
+    store: str | None = None
+    data: Annotated[DataSource, AfterValidator(_check_watched)] = Field(
+        DataSource(), description="How the files are read; as in the retrain's configuration."
+    )
+    watch: WatchSettings = WatchSettings()
+
+    @property
+    def store_directory(self) -> Path:
+        """Where everything that persists is kept."""
+        return store_directory(self.store)
+
+
 class PredictConfig(Settings):
     """One batch of predictions with the champion."""
 
@@ -155,6 +211,12 @@ class PredictConfig(Settings):
     store: str | None = None
     out: str | None = Field(None, description="Parquet, CSV or JSONL file to write.")
     publish: PublishSettings = PublishSettings()
+    part_texts: int = Field(
+        10_000,
+        ge=1,
+        description="Texts that are labelled and kept at a time: what is lost when it is killed.",
+    )
+    runner: RunnerSettings = RunnerSettings()
 
     @property
     def store_directory(self) -> Path:
@@ -253,9 +315,15 @@ class CompareConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     linear: LinearSettings = LinearSettings()
     groups: GroupSettings = GroupSettings()
+    runner: RunnerSettings = RunnerSettings()
 
     @model_validator(mode="after")
     def _complete(self) -> CompareConfig:
+        if self.runner.kind == "threads" and self.runner.workers > 1:
+            raise ValueError(
+                "runner: threads train one cell at a time, since they share one generator of "
+                "random numbers; for several take runner.kind=dask, or --shard"
+            )
         if self.shard >= self.shards:
             raise ValueError(f"shard {self.shard} of {self.shards}: they are counted from 0")
         for name, source in self.data.items():

@@ -7,14 +7,15 @@ from pathlib import Path
 from prefect import flow
 
 from flows.config import PredictConfig
+from flows.runners import run_each
 from flows.runtime import show_progress
 from longtail.errors import ConfigError
-from tasks.predict import PredictionHandle, predict_file
+from tasks.predict import PredictionHandle, prepare_predictions, score_part, write_parts
 
 
 @flow(name="predict", validate_parameters=True)
 def predict(config: PredictConfig) -> PredictionHandle:
-    """Label texts with the champion.
+    """Label texts with the champion, in parts: a run that was killed goes on where it was.
 
     Args:
         config: what to read, where to write, which model.
@@ -28,8 +29,15 @@ def predict(config: PredictConfig) -> PredictionHandle:
         raise ConfigError("No texts to label: name a file with --data FILE.")
     name = config.name or only_model(config.store_directory)
     out = Path(config.out) if config.out else default_output(config.data.path)
-    store = config.store_directory
-    return predict_file(name, store, config.data.path, config.data, out, config.publish)
+    parts = prepare_predictions(
+        name, config.store_directory, config.data.path, config.data, out, config.publish,
+        config.part_texts,
+    )  # fmt: skip
+    calls = [(parts, part) for part in parts.missing()]
+    for outcome in run_each(config.runner, score_part, calls):
+        if isinstance(outcome, ConfigError):
+            raise outcome
+    return write_parts(parts)
 
 
 def only_model(store: Path) -> str:

@@ -1,35 +1,35 @@
-"""Texts + the champion → decided labels and probabilities."""
+"""Texts + the champion → decided labels and probabilities, part by part.
+
+The parts lie beside the output until it is written. They are named after what they are made of,
+so that a run that was killed goes on with those that are there.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Sequence
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from prefect import task
 
 from data_contracts.contract import check_predictions
 from data_contracts.ingest import QuarantineError, ingest
 from longtail import storage
-from longtail.bundle import BundleInfo, read_info
+from longtail.bundle import read_info
+from longtail.code_fingerprint import code_fingerprint
 from longtail.config import DataSettings, PublishSettings, Settings
-from longtail.errors import ConfigError, StoreError
-from longtail.labels import LabelSpace
-from longtail.predictions import Predictions
+from longtail.errors import StoreError
+from longtail.predictions import Predictions, read_predictions, write_predictions
 from longtail.scoring import score_bundle
-from longtail.spreadsheet import csv_text, json_cell
 from longtail.thresholds import decide
+from tasks.prediction_files import writer
 from tasks.publishing import open_promotions
 
 logger = logging.getLogger(__name__)
-
-_CSV_BEST = 5
 
 
 class PredictionHandle(Settings):
@@ -42,44 +42,118 @@ class PredictionHandle(Settings):
     version: int
 
 
-@task(name="predict")
-def predict_file(
-    name: str, store: Path, path: str, reading: DataSettings, out: Path, settings: PublishSettings
-) -> PredictionHandle:
-    """Label every text of a file with the champion.
+class PredictionParts(Settings):
+    """The texts of a file, checked and cut into parts that are labelled one by one.
+
+    Attributes:
+        directory: of the parts; every worker has to reach it, and the bundle, under these paths.
+        bundle: the champion's.
+        count: number of parts.
+    """
+
+    out: Path
+    quarantine: Path | None
+    quarantined: int
+    version: int
+    directory: Path
+    bundle: Path
+    count: int
+
+    def texts(self, part: int) -> Path:
+        """The file with ids and texts of a part."""
+        return self.directory / f"{part:05d}.texts.parquet"
+
+    def scores(self, part: int) -> Path:
+        """The file with the probabilities of a part."""
+        return self.directory / f"{part:05d}.scores.parquet"
+
+    def missing(self) -> list[int]:
+        """The parts that are not labelled yet."""
+        return [part for part in range(self.count) if not _readable(self.scores(part))]
+
+
+@task(name="check texts")
+def prepare_predictions(
+    name: str,
+    store: Path,
+    path: str,
+    reading: DataSettings,
+    out: Path,
+    settings: PublishSettings,
+    part_texts: int,
+) -> PredictionParts:
+    """Check the contract of every row, fetch the champion and cut the texts into parts.
 
     Raises:
         ConfigError: ``out`` has an extension that is not known.
         StoreError: there is no champion, or its bundle is damaged.
     """
-    write = _writer(out)
+    writer(out)
     promotions = open_promotions(settings, store, name)
     version = promotions.champion()
     if version is None:
         raise StoreError(
             f"{store}: no champion of the name {name!r} to predict with; train one first"
         )
-    ids, texts, set_aside, quarantined = _read(path, reading, out)
+    table, quarantine, quarantined = _read(path, reading, out)
     bundle = promotions.registry.download(
         version, store / name / "bundles" / f"version-{version.number}"
     )
-    info = read_info(bundle)
-    scores = score_bundle(bundle, texts)
-    check_predictions(Predictions(ids, info.labels, scores), ids).require()
-    write(out, ids, scores, decide(scores, np.array(info.thresholds)), info)
-    logger.info("%d texts labelled by version %d → %s", len(ids), version.number, out)
+    starts = range(0, table.num_rows, part_texts) or range(1)
+    parts = PredictionParts(
+        out=out.resolve(), quarantine=quarantine, quarantined=quarantined, version=version.number,
+        directory=_directory(out.resolve(), table, bundle, part_texts), bundle=bundle.resolve(),
+        count=len(starts),
+    )  # fmt: skip
+    for part, start in enumerate(starts):
+        storage.write_parquet(parts.texts(part), table.slice(start, part_texts))
+    done = parts.count - len(parts.missing())
+    if done:
+        logger.info("going on: %d of %d parts are labelled already", done, parts.count)
+    return parts
+
+
+@task(name="label texts", task_run_name="label part {part}")
+def score_part(parts: PredictionParts, part: int) -> None:
+    """Label one part; its file appears when it is whole."""
+    table = storage.read_parquet(parts.texts(part))
+    scores = score_bundle(parts.bundle, table["text"].to_pylist())
+    ids = tuple(table["id"].to_pylist())
+    write_predictions(
+        parts.scores(part), Predictions(ids, read_info(parts.bundle).labels, scores)
+    )  # fmt: skip
+    logger.info("part %d of %d: %d texts", part + 1, parts.count, len(ids))
+
+
+@task(name="write predictions")
+def write_parts(parts: PredictionParts) -> PredictionHandle:
+    """Put the parts together in the texts' order, write the output and remove the parts."""
+    info = read_info(parts.bundle)
+    done = [read_predictions(parts.scores(part)) for part in range(parts.count)]
+    ids = tuple(name for one in done for name in one.ids)
+    scores = np.concatenate([one.probabilities for one in done])
+    asked = [
+        name
+        for part in range(parts.count)
+        for name in storage.read_parquet(parts.texts(part), ["id"])["id"].to_pylist()
+    ]
+    check_predictions(Predictions(ids, info.labels, scores), asked).require()
+    decided = decide(scores, np.array(info.thresholds))
+    writer(parts.out)(parts.out, ids, scores, decided, info)
+    for left in parts.out.parent.iterdir():
+        if left.name.startswith(_prefix(parts.out)):
+            shutil.rmtree(left, ignore_errors=True)
+    logger.info("%d texts labelled by version %d → %s", len(ids), parts.version, parts.out)
     return PredictionHandle(
-        path=out,
-        quarantine=set_aside,
+        path=parts.out,
+        quarantine=parts.quarantine,
         texts=len(ids),
-        quarantined=quarantined,
-        version=version.number,
+        quarantined=parts.quarantined,
+        version=parts.version,
     )
 
 
-def _read(
-    path: str, reading: DataSettings, out: Path
-) -> tuple[tuple[str, ...], list[str], Path | None, int]:
+def _read(path: str, reading: DataSettings, out: Path) -> tuple[pa.Table, Path | None, int]:
     """Ids and texts; the quarantine beside the output, if a row is in it, and its rows."""
     target = out.with_name(f"{out.stem}.quarantine.parquet")
     with TemporaryDirectory(prefix="longtail-predict-") as folder:
@@ -88,83 +162,31 @@ def _read(
         except QuarantineError as error:
             storage.write_bytes(target, error.quarantine.read_bytes())
             raise
-        texts = storage.read_parquet(ingested.accepted, ["id", "text"])
+        table = storage.read_parquet(ingested.accepted, ["id", "text"])
         quarantined = ingested.account.quarantined
         if quarantined:
             storage.write_bytes(target, ingested.quarantine.read_bytes())
-    ids = tuple(texts["id"].to_pylist())
-    return ids, texts["text"].to_pylist(), target if quarantined else None, quarantined
+    return table, target if quarantined else None, quarantined
 
 
-_Write = Callable[[Path, Sequence[str], NDArray[np.float32], NDArray[np.bool_], BundleInfo], None]
+def _directory(out: Path, table: pa.Table, bundle: Path, part_texts: int) -> Path:
+    """Named after all that the parts depend on: texts, model, code and size."""
+    made_of: list[Any] = [table["id"].to_pylist(), table["text"].to_pylist()]
+    made_of += [storage.read_json(bundle / storage.MANIFEST)["files"], part_texts]
+    key = storage.fingerprint(*made_of, code_fingerprint("longtail.scoring"))
+    return out.with_name(f"{_prefix(out)}{key[:12]}")
 
 
-def _writer(out: Path) -> _Write:
-    writers: dict[str, _Write] = {
-        ".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl
-    }  # fmt: skip
-    if out.suffix not in writers:
-        raise ConfigError(
-            f"{out}: predictions are written as {', '.join(writers)}, found {out.suffix or 'none'}"
-        )
-    return writers[out.suffix]
+def _prefix(out: Path) -> str:
+    return f".{out.name}.parts-"
 
 
-def _write_parquet(
-    out: Path,
-    ids: Sequence[str],
-    scores: NDArray[np.float32],
-    decided: NDArray[np.bool_],
-    info: BundleInfo,
-) -> None:
-    """Columns id, labels, and probabilities in the order of the schema's metadata ``labels``."""
-    labels = LabelSpace(info.labels).decode(decided)
-    flat = pa.array(np.ascontiguousarray(scores).reshape(-1))
-    table = pa.table(
-        {
-            "id": pa.array(ids, pa.string()),
-            "labels": pa.array(labels, pa.list_(pa.string())),
-            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(info.labels)),
-        }
-    )
-    metadata = {"labels": json.dumps(info.labels, ensure_ascii=False)}
-    storage.write_parquet(out, table.replace_schema_metadata(metadata))
-
-
-def _write_jsonl(
-    out: Path,
-    ids: Sequence[str],
-    scores: NDArray[np.float32],
-    decided: NDArray[np.bool_],
-    info: BundleInfo,
-) -> None:
-    """One object per text: id, labels, probabilities by label."""
-    lines = (
-        json.dumps({"id": row_id, "labels": labels, "probabilities": _named(info.labels, row)},
-                   ensure_ascii=False)
-        for row_id, labels, row in zip(
-            ids, LabelSpace(info.labels).decode(decided), scores, strict=True)
-    )  # fmt: skip
-    storage.write_text(out, "".join(f"{line}\n" for line in lines))
-
-
-def _write_csv(
-    out: Path,
-    ids: Sequence[str],
-    scores: NDArray[np.float32],
-    decided: NDArray[np.bool_],
-    info: BundleInfo,
-) -> None:
-    """id, labels as a JSON list, and the probabilities of the five likeliest labels as JSON."""
-    rows = []
-    for row_id, labels, row in zip(
-        ids, LabelSpace(info.labels).decode(decided), scores, strict=True
-    ):
-        best = np.argsort(-row, kind="stable")[: max(_CSV_BEST, len(labels))]
-        named = _named([info.labels[j] for j in best], row[best])
-        rows.append((row_id, json_cell(labels), json_cell(named)))
-    storage.write_text(out, csv_text(("id", "labels", "probabilities"), rows))
-
-
-def _named(labels: Sequence[str], row: NDArray[np.float32]) -> dict[str, Any]:
-    return {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)}
+def _readable(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        read_predictions(path)
+    except StoreError as error:
+        logger.warning("%s; this part is labelled again", error)
+        return False
+    return True

@@ -154,6 +154,20 @@ def test_two_shards_make_the_same_leaderboard_as_one(done, tmp_path, encoder):
 
 
 @pytest.mark.slow
+def test_dask_workers_train_the_same_cells(done, copy, encoder):
+    for name in cells(copy):
+        if "bce-seed0" in name:
+            shutil.rmtree(copy / name)
+    (copy / "leaderboard.json").unlink()
+    dask = ["--set", "runner.kind=dask", "--set", "runner.workers=2"]
+
+    assert compare(copy, encoder, *dask)[0] == 0
+    assert cells(copy).keys() == cells(done).keys()
+    assert numbers(copy) == numbers(done)
+    assert "runner" not in (copy / "results.md").read_text()
+
+
+@pytest.mark.slow
 def test_another_export_of_the_same_name_leaves_nothing_of_the_old_one(copy, encoder, monkeypatch):
     monkeypatch.setitem(EXPORTS, "desk", EXPORTS["shop"])
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from longtail.spreadsheet import unguarded
-from tasks.predict import _write_csv
+from tasks.prediction_files import write_csv
 
 
 def test_ids_and_labels_that_look_like_formulas(tmp_path):
@@ -18,7 +18,7 @@ def test_ids_and_labels_that_look_like_formulas(tmp_path):
     decided = np.array([[True, True, False], [False, False, True], [False, False, False]])
     out = tmp_path / "out.csv"
     scores = np.full((3, 3), 0.5, np.float32)
-    _write_csv(out, ids, scores, decided, SimpleNamespace(labels=labels))
+    write_csv(out, ids, scores, decided, SimpleNamespace(labels=labels))
 
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
