@@ -70,14 +70,12 @@ def scope_paths(base: Path, scope: Scope) -> Iterator[Path]:
 
 
 def run_paths(directory: Path) -> Iterator[Path]:
-    """Everything but bundles; the candidate's, too, where a person may still promote it."""
+    """Everything but bundles; the candidate's too, where a person may still let it go live."""
     verdict = directory / "verdict.json"
-    blocked = verdict.is_file() and storage.read_json(verdict).get("decision") != "promote"
+    live = verdict.is_file() and storage.read_json(verdict).get("decision") == "promote"
     for path in _visible(directory):
-        parts = path.relative_to(directory).parts
-        if parts[0] == "arms" and "bundle" in parts[2:3] and not (
-            blocked and parts[1] == "candidate"
-        ):  # fmt: skip
+        arm, *inside = path.relative_to(directory).parts[1:-1] or ("",)
+        if "bundle" in inside[:1] and (live or arm != "candidate"):
             continue
         yield path
 

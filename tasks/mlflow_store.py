@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from longtail import storage
 from longtail.config import PublishSettings
 from longtail.errors import ConfigError, StoreError
+from longtail.mirror import find_mirror
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 _SQLITE = "sqlite:///"
+_SERVED = ("http://", "https://", "databricks", "uc:")
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -51,10 +53,18 @@ class MlflowStore:
         """The back end that the settings, else MLFLOW_TRACKING_URI, else the store name.
 
         Raises:
-            ConfigError: the store's path cannot stand in a database URI.
+            ConfigError: the store's path cannot stand in a database URI, or the store is shared
+                and MLflow's is not.
         """
         uri = settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         root = store.resolve()
+        served = uri is not None and uri.startswith(_SERVED)
+        if not served and (shared := find_mirror(root)) is not None:
+            raise ConfigError(
+                f"{shared.url}: a store that workers share needs an MLflow tracking server, whose "
+                f"artifacts they share too, found {uri or 'none'}; set publish.tracking_uri or "
+                "MLFLOW_TRACKING_URI to http://HOST:PORT"
+            )
         if uri is None:
             if {"?", "%"} & set(str(root)):
                 raise ConfigError(
@@ -64,7 +74,6 @@ class MlflowStore:
             return cls(f"{_SQLITE}{root / DATABASE}", root / ARTIFACTS)
         # A tracking server knows where artifacts go; a bare database does not, and MLflow would
         # put them under the current directory.
-        served = uri.startswith(("http://", "https://", "databricks", "uc:"))
         return cls(uri, None if served else root / ARTIFACTS)
 
     @property

@@ -301,6 +301,8 @@ class Promotions:
 
     def _commit(self, entry: Promotion) -> None:
         storage.write_json(self.directory / INTENT, entry.model_dump(mode="json"))
+        # Another machine must be able to finish it; and none that lost the lock may go on.
+        storage.flush(self.directory / LOCK)
         self.after("intended")
         self.registry.move_alias("champion", entry.to_version)
         self.after("committed")

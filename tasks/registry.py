@@ -167,17 +167,12 @@ class Registry:
         Raises:
             StoreError: the bundle is gone, incomplete or altered.
         """
-        if (to / storage.MANIFEST).is_file() and _is_bundle_of(to, version):
+        if _is_bundle_of(to, version):
             return to
-        to.parent.mkdir(parents=True, exist_ok=True)
-        staging = to.with_name(f".{to.name}.{uuid.uuid4().hex}.download")
-        try:
-            fetched = self._fetch(version, staging)
-            check_bundle(fetched, version)
-            shutil.rmtree(to, ignore_errors=True)
-            os.replace(fetched, to)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        # Runs of one machine share what they have fetched, and one of them may be fetching it.
+        with storage.file_lock(to.with_name(f".{to.name}.lock")):
+            if not _is_bundle_of(to, version):
+                self._download(version, to)
         return to
 
     def verify(self, version: Version) -> None:
@@ -192,6 +187,16 @@ class Registry:
             return
         with tempfile.TemporaryDirectory(prefix="longtail-verify-") as folder:
             self.download(version, Path(folder) / BUNDLE)
+
+    def _download(self, version: Version, to: Path) -> None:
+        staging = to.with_name(f".{to.name}.{uuid.uuid4().hex}.download")
+        try:
+            fetched = self._fetch(version, staging)
+            check_bundle(fetched, version)
+            shutil.rmtree(to, ignore_errors=True)
+            os.replace(fetched, to)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def _fetch(self, version: Version, staging: Path) -> Path:
         staging.mkdir(parents=True)

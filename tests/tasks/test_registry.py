@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from longtail.config import PublishSettings
 from longtail.errors import ConfigError, StoreError
 from tasks.mlflow_store import MlflowStore
 from tasks.promotion import INTENT, Promotion, Promotions, timestamp
-from tasks.registry import MICRO_F1_TAG, Registry
+from tasks.registry import MICRO_F1_TAG, Registry, check_bundle
 
 CRASHES = ["registered", "intended", "committed", "previous moved", "logged"]
 CHILD = Path(__file__).with_name("crashing_promotion.py")
@@ -110,7 +112,29 @@ def test_a_download_is_kept_while_it_is_intact(registry, make_bundle, tmp_path):
     (copy / "model.safetensors").write_text("torn")
     registry.download(version, copy)
     assert (copy / "model.safetensors").read_text() == "one"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundles", "copy", "store"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".copy.lock", "bundles", "copy", "store"]
+
+
+def test_runs_that_fetch_one_version_at_once_do_not_collide(
+    registry, make_bundle, tmp_path, monkeypatch
+):
+    """The second one waits, and then has nothing to do."""
+    version = registry.register(make_bundle("one"), None, {})
+    fetched, fetch = [], Registry._fetch
+
+    def slow(self, version, staging):
+        fetched.append(staging)
+        time.sleep(0.2)
+        return fetch(self, version, staging)
+
+    monkeypatch.setattr(Registry, "_fetch", slow)
+    with ThreadPoolExecutor(4) as pool:
+        copies = [*pool.map(lambda _: registry.download(version, tmp_path / "copy"), range(4))]
+
+    assert copies == [tmp_path / "copy"] * 4
+    assert len(fetched) == 1
+    check_bundle(tmp_path / "copy", version)
 
 
 def test_a_moved_store_still_serves_and_records(registry, make_bundle, store_directory, tmp_path):
