@@ -31,6 +31,7 @@ from longtail.config import (
 )
 from longtail.errors import ConfigError
 from longtail.losses.spec import resolve_spec
+from longtail.mirror import directory_of, is_remote
 from longtail.yaml_files import parse_yaml, read_yaml
 
 ConfigT = TypeVar("ConfigT", bound=Settings)
@@ -42,7 +43,7 @@ DEFAULT_AUDIT = "audit"
 DEPLOYMENT = "deployment"
 """Section of a profile that is not a part of a run's configuration: flows/deployment.py."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_TAKEN = frozenset({"cache", "mlartifacts"})  # the store keeps something else under these names
+_TAKEN = frozenset({"cache", "mlartifacts", "objects"})  # the store keeps something else under these names
 _DATED = re.compile(r"[-_. ]*(19|20)\d\d[-_.]?(w\d\d|\d\d([-_.]?\d\d)?)?$")
 
 
@@ -97,8 +98,8 @@ class RetrainConfig(Settings):
     data: DataSource = DataSource()
     store: str | None = Field(
         None,
-        description=f"Directory of everything that persists between runs; by default "
-        f"${STORE_VARIABLE}, else ./{DEFAULT_STORE}.",
+        description=f"Directory of everything that persists between runs, or s3://BUCKET/PREFIX "
+        f"for workers to share; by default ${STORE_VARIABLE}, else ./{DEFAULT_STORE}.",
     )
     out: str | None = Field(
         None, description="Directory of this run's results; by default a new one in the store."
@@ -332,9 +333,17 @@ class CompareConfig(Settings):
         return self
 
 
-def store_directory(store: str | None) -> Path:
+def named_store(store: str | None) -> str:
     """The store named, else the one of the environment, else the default."""
-    return Path(store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).resolve()
+    return store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+
+
+def store_directory(store: str | None) -> Path:
+    """The directory of a store: of one that workers share, the mirror on this machine."""
+    named = named_store(store)
+    if is_remote(named):
+        return directory_of(named)
+    return Path(named.removeprefix("file://")).resolve()
 
 
 def name_of(path: str) -> str:

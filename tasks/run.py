@@ -9,9 +9,13 @@ import secrets
 import socket
 from pathlib import Path
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
 from longtail import storage
 from longtail.config import Settings, StageSettings
 from longtail.errors import ConfigError
+from longtail.mirror import find_mirror, share
 from tasks.handles import RunHandle
 
 logger = logging.getLogger(__name__)
@@ -33,8 +37,13 @@ def open_run(
     result is ever overwritten.
 
     Raises:
-        ConfigError: ``out`` is a file, or a directory with something else in it.
+        ConfigError: ``out`` is a file or a URL, or a directory with something else in it.
     """
+    if out is not None and "://" in out:
+        raise ConfigError(
+            f"{out}: results are written to a directory of this machine; leave --out away, and "
+            "with --store s3://BUCKET/PREFIX they are shared as STORE/NAME/runs/ID"
+        )
     started = dt.datetime.now(dt.UTC)
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     directory = Path(out).resolve() if out else store / name / "runs" / run_id
@@ -63,7 +72,22 @@ def read_run(directory: Path) -> RunHandle:
     """
     if not (directory / RUN).is_file():
         raise ConfigError(f"{directory}: no {RUN}, so this is not the directory of a retrain")
-    return RunHandle.model_validate({**storage.read_json(directory / RUN), "directory": directory})
+    about = {**storage.read_json(directory / RUN), "directory": directory}
+    if (shared := find_mirror(directory)) is not None:  # another machine has it elsewhere
+        about["store"] = shared.root
+    return RunHandle.model_validate(about)
+
+
+@task(name="share run", cache_policy=NO_CACHE)
+def share_run(run: RunHandle) -> None:
+    """Commit the run's directory to a store that workers share; nothing for a store of one's own.
+
+    Raises:
+        StoreError: the store cannot be reached, or another worker has changed this run meanwhile.
+    """
+    if run.directory.is_relative_to(run.store):
+        share(run.directory)
+        logger.info("Run %s is in the store that workers share", run.id)
 
 
 def _make_room(directory: Path) -> None:
