@@ -31,7 +31,7 @@ from longtail.config import (
 )
 from longtail.errors import ConfigError
 from longtail.losses.spec import resolve_spec
-from longtail.mirror import directory_of, is_remote
+from longtail.mirror_paths import directory_of, is_remote
 from longtail.yaml_files import parse_yaml, read_yaml
 
 ConfigT = TypeVar("ConfigT", bound=Settings)
@@ -43,7 +43,8 @@ DEFAULT_AUDIT = "audit"
 DEPLOYMENT = "deployment"
 """Section of a profile that is not a part of a run's configuration: flows/deployment.py."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_TAKEN = frozenset({"cache", "mlartifacts", "objects"})  # the store keeps something else under these names
+# The store keeps something else under these names.
+_TAKEN = frozenset({"cache", "mlartifacts", "objects"})
 _DATED = re.compile(r"[-_. ]*(19|20)\d\d[-_.]?(w\d\d|\d\d([-_.]?\d\d)?)?$")
 
 

@@ -10,6 +10,7 @@ from flows.config import AuditConfig, PredictConfig, RetrainConfig, named_store,
 from longtail import mirror
 from longtail.config import PublishSettings
 from longtail.errors import ConfigError
+from longtail.mirror_paths import is_remote
 from longtail.mirror_scopes import RUNS, SCOPES, Scope
 from tasks.mlflow_store import MlflowStore
 
@@ -37,7 +38,7 @@ def open_store(
         StoreError: a shared store cannot be reached or used.
     """
     root, named = store_directory(store), named_store(store)
-    if not mirror.is_remote(named):
+    if not is_remote(named):
         return root
     mirror.open_mirror(named)
     if publish is not None:
@@ -49,7 +50,7 @@ def open_store(
 def located(config: ConfigT) -> ConfigT:
     """The configuration with data that lies in the shared store named where the mirror has it."""
     named, path = named_store(config.store).rstrip("/"), config.data.path
-    if path is None or not mirror.is_remote(named) or not path.startswith(f"{named}/"):
+    if path is None or not is_remote(named) or not path.startswith(f"{named}/"):
         return config
     here = mirror.open_mirror(named).path_of(path)
     return config.model_copy(update={"data": config.data.model_copy(update={"path": str(here)})})
@@ -61,7 +62,7 @@ def run_directory(named: str) -> Path:
     Raises:
         ConfigError: the URL is not that of a run.
     """
-    if not mirror.is_remote(named):
+    if not is_remote(named):
         directory = Path(named).resolve()
         mirror.fetch(directory)
         return directory

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import hashlib
-import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +17,10 @@ from pathlib import Path
 from longtail import lease, storage
 from longtail.bucket import Bucket, Listed, OutrunError
 from longtail.errors import StoreError
+from longtail.mirror_paths import directory_of, normal_url
 from longtail.mirror_scopes import RUNS, SCOPES, Scope, run_paths, scope_of, scope_paths
 from longtail.mirror_sync import OBJECTS, Committed, Part
 
-VARIABLE = "LONGTAIL_MIRROR"
 MARKER = ".mirror.json"
 _NOTES = ".mirror"
 _COLLECTED = "collected"
@@ -161,24 +158,6 @@ class Mirror:
         return self.root / _NOTES / f"{part.key.replace('/', '--')}.lock"
 
 
-def is_remote(store: str) -> bool:
-    """Whether a store's name is a URL of another place than this machine's files."""
-    return "://" in store and not store.startswith("file://")
-
-
-def directory_of(url: str) -> Path:
-    """The mirror's directory; nothing is made or asked."""
-    url = _normal(url)
-    named = os.environ.get(VARIABLE)
-    if named:
-        base = Path(named)
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longtail"
-    readable = re.sub(r"[^a-z0-9]+", "-", url.partition("://")[2].lower()).strip("-")[:40]
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    return base.expanduser().resolve() / f"{readable}-{digest}"
-
-
 def open_mirror(url: str) -> Mirror:
     """The mirror of a store, made when it is not there.
 
@@ -188,7 +167,7 @@ def open_mirror(url: str) -> Mirror:
         ConfigError: workers cannot share a store under this URL.
         StoreError: the store cannot be reached or used; the message says why.
     """
-    mirror = Mirror(directory_of(url), _normal(url))
+    mirror = Mirror(directory_of(url), normal_url(url))
     marker = mirror.root / MARKER
     bucket = mirror.bucket
     if not marker.is_file():
@@ -268,8 +247,3 @@ def _session(part: Part) -> Session | None:
         if (session.part.notes, session.part.key) == (part.notes, part.key):
             return session
     return None
-
-
-def _normal(url: str) -> str:
-    protocol, _, path = url.partition("://")
-    return f"{'s3' if protocol == 's3a' else protocol}://{path.strip('/')}"

@@ -15,6 +15,7 @@ from longtail import lease, mirror, storage
 from longtail.bucket import Bucket, OutrunError
 from longtail.errors import ConfigError, StoreError
 from longtail.lease import Lease
+from longtail.mirror_paths import VARIABLE, directory_of
 from tasks.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ def machine(s3_url, tmp_path, monkeypatch):
     """Opens the store's mirror on a machine of this name."""
 
     def open_on(name):
-        monkeypatch.setenv(mirror.VARIABLE, str(tmp_path / name))
+        monkeypatch.setenv(VARIABLE, str(tmp_path / name))
         return mirror.open_mirror(s3_url)
 
     return open_on
@@ -439,7 +440,7 @@ def test_it_is_tidied_once_a_day(machine, monkeypatch):
 
 @pytest.mark.parametrize("url", ["memory://store", "gs://bucket/store", "ftp://host/store"])
 def test_what_has_no_conditional_writes_is_refused(url, tmp_path, monkeypatch):
-    monkeypatch.setenv(mirror.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     with pytest.raises(ConfigError, match="no conditional writes that could be relied on"):
         mirror.open_mirror(url)
 
@@ -459,10 +460,10 @@ def test_the_package_that_is_missing_is_named(monkeypatch):
 
 
 def test_a_bucket_that_is_not_there_is_named(s3_url, tmp_path, monkeypatch):
-    monkeypatch.setenv(mirror.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     with pytest.raises(StoreError, match="s3://nobody-made-this/x: there is no such bucket"):
         mirror.open_mirror("s3://nobody-made-this/x")
-    assert not (mirror.directory_of("s3://nobody-made-this/x") / mirror.MARKER).exists()
+    assert not (directory_of("s3://nobody-made-this/x") / mirror.MARKER).exists()
 
 
 @pytest.mark.parametrize(
