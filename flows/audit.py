@@ -8,9 +8,11 @@ from prefect import flow
 
 from flows.config import AuditConfig
 from flows.runtime import show_progress
+from flows.store import open_store
+from longtail.mirror_scopes import DATASET
 from tasks.audit import audit_dataset, audit_export
 from tasks.ingest import current_dataset, ingest_export
-from tasks.run import open_run
+from tasks.run import open_run, share_run
 from tasks.stages import NOTHING_KEPT
 
 
@@ -31,12 +33,16 @@ def audit(config: AuditConfig) -> Path:
     """
     show_progress()
     path = config.data.path
+    if path is None:
+        open_store(config.store, config.model_name, scopes=[DATASET])
     run = open_run(
         config.model_name, config.store_directory, config.directory, config,
         stages=None if path is None else NOTHING_KEPT,
     )  # fmt: skip
     if path is None:
-        return audit_dataset(run, current_dataset(run), config.data, config.audit)
+        page = audit_dataset(run, current_dataset(run), config.data, config.audit)
+        share_run(run)
+        return page
     accepted = ingest_export(run, path, config.data)
     page = audit_export(run, accepted, config.data, config.audit)
     for made in (accepted, accepted.with_name("voices.parquet")):

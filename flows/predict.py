@@ -9,7 +9,9 @@ from prefect import flow
 from flows.config import PredictConfig
 from flows.runners import run_each
 from flows.runtime import show_progress
+from flows.store import located, open_store
 from longtail.errors import ConfigError
+from longtail.mirror_scopes import JOURNALS
 from tasks.predict import PredictionHandle, prepare_predictions, score_part, write_parts
 
 
@@ -27,11 +29,12 @@ def predict(config: PredictConfig) -> PredictionHandle:
     show_progress()
     if config.data.path is None:
         raise ConfigError("No texts to label: name a file with --data FILE.")
-    name = config.name or only_model(config.store_directory)
-    out = Path(config.out) if config.out else default_output(config.data.path)
+    out = output_of(config.out, config.data.path)
+    store = open_store(config.store, config.name, config.publish, scopes=[JOURNALS])
+    config = located(config)
     parts = prepare_predictions(
-        name, config.store_directory, config.data.path, config.data, out, config.publish,
-        config.part_texts,
+        config.name or only_model(store), store, str(config.data.path), config.data, out,
+        config.publish, config.part_texts,
     )  # fmt: skip
     calls = [(parts, part) for part in parts.missing()]
     for outcome in run_each(config.runner, score_part, calls):
@@ -55,6 +58,20 @@ def only_model(store: Path) -> str:
             "name another store with --store"
         )
     raise ConfigError(f"{store}: several models, {', '.join(names)}; choose one with --name")
+
+
+def output_of(out: str | None, data: str) -> Path:
+    """Where predictions go: what was named, else beside the data.
+
+    Raises:
+        ConfigError: that is not on this machine.
+    """
+    if "://" in (out or data):
+        raise ConfigError(
+            f"{out or data}: predictions are written to a file of this machine; name one with "
+            "--out FILE, and copy it from there"
+        )
+    return Path(out) if out else default_output(data)
 
 
 def default_output(data: str) -> Path:

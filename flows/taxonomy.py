@@ -14,10 +14,12 @@ from rich.table import Table
 from flows.cli import EXIT_ATTENTION, EXIT_PROMOTED
 from flows.command import file_name
 from flows.config import RetrainConfig
+from flows.store import open_store
 from longtail import storage
 from longtail.annotations.readers import read_annotations
 from longtail.dataset import DatasetStore
 from longtail.errors import ConfigError
+from longtail.mirror_scopes import DATASET
 from longtail.taxonomy import load_taxonomy
 from longtail.taxonomy_check import TaxonomyCheck, check_export
 from longtail.taxonomy_draft import draft, write_draft
@@ -81,7 +83,8 @@ def _stored(config: RetrainConfig) -> pa.Table | None:
     Raises:
         ConfigError: a data set was named that there is not.
     """
-    store = DatasetStore(config.store_directory / config.model_name / "dataset")
+    root = open_store(config.store, config.model_name, scopes=[DATASET])
+    store = DatasetStore(root / config.model_name / "dataset")
     if store.current() is None:
         if config.name is not None:
             raise ConfigError(

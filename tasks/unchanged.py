@@ -14,6 +14,7 @@ from longtail.code_fingerprint import code_fingerprint
 from longtail.config import EncoderSettings, PublishSettings
 from longtail.errors import LongtailError
 from longtail.gate import Verdict
+from longtail.mirror import fetch
 from tasks.artifacts import location
 from tasks.gate import VERDICT
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle
@@ -104,7 +105,10 @@ def standing_verdict(
         return None
     about = storage.read_json(last)
     directory = run.model_store / about["directory"]
-    if about["key"] != key or not (directory / VERDICT).is_file():
+    if about["key"] != key:
+        return None
+    fetch(directory)  # another machine may have judged
+    if not (directory / VERDICT).is_file():
         return None
     if not _champion_stands(run, settings, about):
         return None
