@@ -232,9 +232,34 @@ class Promotions:
         with self._locked():
             self._repair()
             self.check_champion(entry.from_version)
+            # Whoever prunes old versions holds this lock, too, and may have come first.
+            self.registry.verify(self._rollback_target(current, to))
             self.after("checked")
             self._commit(entry)
         return entry
+
+    def spared(self, heirs: int, now: dt.datetime | None = None) -> set[int]:
+        """Versions whose bundles must stay: live, previous, best, and who is best after that.
+
+        The best one is forgotten twelve months after it was live. Who is best then has to be there
+        to be compared with: of those that were live later, the best, and so on.
+
+        Args:
+            heirs: how many of the last kind at most, the best first.
+            now: the clock by default.
+
+        Raises:
+            StoreError: the registry or the log cannot be read.
+        """
+        aliased = (self.registry.aliased("champion"), self.registry.aliased("previous"))
+        spared = {version.number for version in (*aliased, self.best(now)) if version is not None}
+        order = {entry.id: place for place, entry in enumerate(self.log())}
+        staircase: list[Promotion] = []
+        for entry in sorted(self.recent(now), key=lambda entry: order[entry.id], reverse=True):
+            highest = staircase[-1].micro_f1 if staircase else None
+            if entry.micro_f1 is not None and (highest is None or entry.micro_f1 > highest):
+                staircase.append(entry)
+        return spared | {entry.to_version for entry in staircase[::-1][:heirs]}
 
     def recent(self, now: dt.datetime | None = None) -> list[Promotion]:
         """The last entry of each version that was live at some time in the last twelve months.
@@ -265,6 +290,8 @@ class Promotions:
         scored.sort(key=lambda entry: (entry.micro_f1 or 0.0, entry.to_version), reverse=True)
         for entry in scored:
             version = self.registry.find(entry.to_version)
+            if version is not None and version.pruned is not None:
+                continue
             if version is not None:
                 return version
             logger.warning(

@@ -23,6 +23,8 @@ Alias = Literal["champion", "previous"]
 BUNDLE = "bundle"
 BUNDLE_TAG = "longtail.bundle_sha256"
 MICRO_F1_TAG = "longtail.micro_f1"
+_PAGE = 1000
+PRUNED_TAG = "longtail.bundle_removed"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Version:
         """Test micro-F1 as recorded when it was registered, in [0, 1]."""
         value = self.tags.get(MICRO_F1_TAG)
         return None if value is None else float(value)
+
+    @property
+    def pruned(self) -> str | None:
+        """When its bundle was removed because it is old, ISO 8601; None while it is there."""
+        return self.tags.get(PRUNED_TAG)
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,8 @@ class Registry:
                 run_id = str(client.create_run(experiment).info.run_id)
                 client.set_terminated(run_id)
             for old in client.search_model_versions(f"name='{self.name}' and run_id='{run_id}'"):
-                if _version(old).bundle_sha256 == digest:
-                    return _version(old)
+                if (known := _version(old)).bundle_sha256 == digest and known.pruned is None:
+                    return known
             client.log_artifacts(run_id, str(bundle), BUNDLE)
             source = f"{client.get_run(run_id).info.artifact_uri}/{BUNDLE}"
             every = {**_texts(tags), BUNDLE_TAG: digest}
@@ -181,12 +188,71 @@ class Registry:
         Raises:
             StoreError: the bundle is gone, incomplete or altered.
         """
+        _refuse_pruned(version)
         local = self._local_source(version)
         if local is not None:
             check_bundle(local, version)
             return
         with tempfile.TemporaryDirectory(prefix="longtail-verify-") as folder:
             self.download(version, Path(folder) / BUNDLE)
+
+    def versions(self) -> list[Version]:
+        """Every version of the model, the oldest first.
+
+        Raises:
+            StoreError: the registry cannot be read.
+        """
+        return [version for version in self.versions_of_all() if version.name == self.name]
+
+    def versions_of_all(self) -> list[Version]:
+        """Every version of every model in the registry, the oldest first.
+
+        Raises:
+            StoreError: the registry cannot be read.
+        """
+        if not self.store.created:
+            return []
+        versions: list[Version] = []
+        page = None
+        with self.store.reading("asked for its versions"):
+            client = self.store.client()
+            while page != "":
+                found = client.search_model_versions(max_results=_PAGE, page_token=page)
+                versions += map(_version, found)
+                page = found.token or ""
+        return sorted(versions, key=lambda version: version.number)
+
+    def prune(self, version: Version, at: str, *, shared: bool = False) -> None:
+        """Remove a version's bundle; the version itself stays and says since when it has none.
+
+        Args:
+            version: that nobody may need again.
+            at: when, ISO 8601.
+            shared: whether another version has the same bundle; then only the version is marked.
+
+        Raises:
+            StoreError: MLflow refuses.
+        """
+        client = self.store.client()
+        with self.store.reading(f"told to remove the bundle of {self.name} {version.number}"):
+            # First, so that nobody takes a half removed bundle for a damaged one.
+            if version.pruned is None:
+                client.set_model_version_tag(self.name, str(version.number), PRUNED_TAG, at)
+            # Looked at again where that costs nothing: a kill may have come between.
+            if not shared and (version.pruned is None or self.store.artifact_root is not None):
+                self._remove_source(version)
+
+    def _remove_source(self, version: Version) -> None:
+        try:
+            local = self._local_source(version)
+        except StoreError:  # gone already
+            return
+        if local is not None:
+            shutil.rmtree(local, ignore_errors=True)
+            return
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        get_artifact_repository(version.source, self.store.uri).delete_artifacts()  # type: ignore[no-untyped-call]
 
     def _download(self, version: Version, to: Path) -> None:
         staging = to.with_name(f".{to.name}.{uuid.uuid4().hex}.download")
@@ -199,6 +265,7 @@ class Registry:
             shutil.rmtree(staging, ignore_errors=True)
 
     def _fetch(self, version: Version, staging: Path) -> Path:
+        _refuse_pruned(version)
         staging.mkdir(parents=True)
         local = self._local_source(version)
         if local is not None:
@@ -268,6 +335,15 @@ def check_bundle(directory: Path, version: Version) -> None:
         raise StoreError(
             f"{directory}: not the bundle that was registered as {version.name} version "
             f"{version.number} (manifest {found[:12]}, expected {version.bundle_sha256[:12]})"
+        )
+
+
+def _refuse_pruned(version: Version) -> None:
+    if version.pruned is not None:
+        raise StoreError(
+            f"{version.name} version {version.number}: its bundle was removed on "
+            f"{version.pruned.partition('T')[0]}, because it is older than the last ones that "
+            "retention.versions keeps; choose a later version"
         )
 
 

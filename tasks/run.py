@@ -90,27 +90,7 @@ def share_run(run: RunHandle) -> None:
         logger.info("Run %s is in the store that workers share", run.id)
 
 
-def _make_room(directory: Path) -> None:
-    if not directory.is_dir():
-        raise ConfigError(f"{directory}: --out must be a directory, found a file")
-    if not any(directory.iterdir()):
-        return
-    if not (directory / CONFIG).is_file():
-        raise ConfigError(
-            f"{directory}: not empty and not an earlier run; choose another directory for --out"
-        )
-    if _under_way(directory):
-        raise ConfigError(
-            f"{directory}: another run is writing here; wait for it, or choose another --out"
-        )
-    number = 1
-    while (kept := directory.with_name(f"{directory.name}.{number}")).exists():
-        number += 1
-    os.replace(directory, kept)
-    logger.info("The earlier run in %s is kept as %s", directory, kept)
-
-
-def _under_way(directory: Path) -> bool:
+def is_under_way(directory: Path) -> bool:
     """Whether another process of this machine, still alive, writes its run here."""
     if (directory / "verdict.json").is_file() or not (directory / PROCESS).is_file():
         return False
@@ -124,3 +104,23 @@ def _under_way(directory: Path) -> bool:
     except PermissionError:  # it is alive, and somebody else's
         return True
     return True
+
+
+def _make_room(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: --out must be a directory, found a file")
+    if not any(directory.iterdir()):
+        return
+    if not (directory / CONFIG).is_file():
+        raise ConfigError(
+            f"{directory}: not empty and not an earlier run; choose another directory for --out"
+        )
+    if is_under_way(directory):
+        raise ConfigError(
+            f"{directory}: another run is writing here; wait for it, or choose another --out"
+        )
+    number = 1
+    while (kept := directory.with_name(f"{directory.name}.{number}")).exists():
+        number += 1
+    os.replace(directory, kept)
+    logger.info("The earlier run in %s is kept as %s", directory, kept)
