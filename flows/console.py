@@ -15,7 +15,8 @@ from longtail import storage
 from longtail.annotations.readers import read_annotations
 from longtail.audit.corrections import read_corrections
 from longtail.config import CONTENDER
-from longtail.errors import ConfigError, EmptyExportError
+from longtail.errors import ConfigError, DataError, EmptyExportError
+from longtail.report.files import load_run
 from longtail.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
@@ -37,11 +38,18 @@ def run_retrain(config: RetrainConfig) -> int:
     from flows.retrain import retrain
 
     state = retrain(config, return_state=True)
-    if state.name not in ("Promoted", "Blocked"):
+    if state.name == "Quarantined":
+        raise DataError(f"{state.message}")
+    if state.name not in ("Promoted", "Blocked", "Waiting", "Unchanged"):
         state.result()  # raises what went wrong
         return EXIT_ERROR
-    print_outcome(Path(state.result(raise_on_failure=False)))
-    return EXIT_PROMOTED if state.name == "Promoted" else EXIT_BLOCKED
+    directory = Path(state.result(raise_on_failure=False))
+    print_outcome(directory)
+    if state.name != "Unchanged":
+        return EXIT_PROMOTED if state.name == "Promoted" else EXIT_BLOCKED
+    Console().print(f"{state.message}", markup=False, highlight=False)
+    promoted = load_run(directory).verdict["decision"] == "promote"
+    return EXIT_PROMOTED if promoted else EXIT_BLOCKED
 
 
 def run_predict(config: PredictConfig) -> int:
@@ -95,19 +103,25 @@ def run_audit(config: AuditConfig) -> int:
 
 
 def run_report(directory: str) -> int:
-    """Write a run's report once more."""
+    """Write a run's report once more; that of a pruned run stays as it was written."""
     from longtail.report import render_report
+    from tasks.pruned_runs import pruned_sentence
 
-    page = render_report(Path(directory))
+    if (said := pruned_sentence(Path(directory))) is not None:
+        page = Path(directory) / "report.html"
+        told = f"{said}. Its report stays as it was written: {page}"
+        Console().print(told, markup=False, soft_wrap=True)
+        return EXIT_PROMOTED
+    page = render_report(run_directory(directory))
     Console().print(f"Report: {page}", markup=False, soft_wrap=True)
     return EXIT_PROMOTED
 
 
 def run_promote(directory: str, *, by: str, reason: str) -> int:
-    """Override a block, print what came of it, and give the exit code."""
+    """Let a candidate pass, print what came of it, and give the exit code."""
     from flows.promote import promote
 
-    run = Path(directory).resolve()
+    run = run_directory(directory)
     verdict = promote(run, by=by, reason=reason)
     print_outcome(run)
     return EXIT_PROMOTED if verdict.decision == "promote" else EXIT_BLOCKED
@@ -119,7 +133,8 @@ def run_rollback(
     """Put an earlier champion back and say which."""
     from flows.rollback import rollback
 
-    entry = rollback(name=name, store=store, to=to, by=by or _user(), reason=reason)
+    asked = {"by": by or _user(), "reason": reason, "name": name, "store": store, "to": to}
+    entry = rollback(**asked, return_state=True).result()
     Console().print(
         f"Version {entry.to_version} is live again; version {entry.from_version} is kept as "
         "the previous one.",
@@ -138,15 +153,21 @@ def _user() -> str:
 def print_outcome(directory: Path) -> None:
     """The verdict, its reasons and the arms side by side."""
     console = Console()
-    verdict = storage.read_json(directory / "verdict.json")
-    metrics = storage.read_json(directory / "metrics.json")
-    console.print(_arms_table(metrics))
-    promoted = verdict["decision"] == "promote"
-    console.print(
-        "PROMOTED" if promoted else "BLOCKED", style="bold green" if promoted else "bold red"
-    )
-    for reason in verdict["reasons"]:
+    run = load_run(directory)
+    console.print(_arms_table(run.metrics))
+    promoted = run.verdict["decision"] == "promote"
+    if run.waits:
+        gate = "would promote" if promoted else "blocks"
+        console.print(f"THE GATE {gate.upper()}, AND A PERSON DECIDES", style="bold yellow")
+    else:
+        console.print(
+            "PROMOTED" if promoted else "BLOCKED", style="bold green" if promoted else "bold red"
+        )
+    for reason in run.verdict["reasons"]:
         console.print(f"  • {reason}", markup=False, highlight=False)
+    if run.waits:
+        command = f"longtail promote {directory} --by NAME --reason WHY"
+        console.print(f"This waits for a decision: {command}", markup=False, soft_wrap=True)
     console.print(f"Report: {directory / 'report.html'}", markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""The promote flow: a person lets a blocked candidate pass; name and reason stay for ever."""
+"""The promote flow: a person lets a candidate pass; name and reason stay for ever."""
 
 from __future__ import annotations
 
@@ -7,53 +7,82 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.approval import carry_out, end_suspended
 from flows.config import RetrainConfig
+from flows.outcome import outcome, tell
 from flows.runtime import show_progress
 from longtail import storage
+from longtail.config import PublishSettings
 from longtail.errors import ConfigError
 from longtail.gate import Verdict, override
-from tasks.arms import ARM_FILE
+from longtail.mirror import fetch
+from longtail.mirror_scopes import JOURNALS
+from tasks.arms import candidate_of
 from tasks.champion import repair_registry
-from tasks.handles import ArmHandle, SplitHandle
+from tasks.decisions import Decision, Waiting, decide, read_waiting
+from tasks.gate import VERDICT
+from tasks.handles import RunHandle, SplitHandle
+from tasks.pruned_runs import require_whole
 from tasks.publish import publish_candidate
-from tasks.report import write_report
 from tasks.run import CONFIG, read_run
 
 
 @flow(name="promote", validate_parameters=True)
 def promote(run_directory: Path, by: str, reason: str) -> Verdict:
-    """Override the block of a finished run and publish its candidate.
+    """Publish the candidate of a finished run: approve a verdict that waits, or override a block.
 
     The candidate must still be judged against today's champion and must serve the probabilities
-    that were evaluated; an override does not get around either.
+    that were evaluated; neither an approval nor an override gets around either.
 
     Args:
-        run_directory: of a retrain that ended in a block.
+        run_directory: of a retrain whose verdict waits, or that ended in a block.
         by: who decides.
         reason: why, in words.
 
     Raises:
-        ConfigError: the run was not blocked, or its candidate is not sound.
+        ConfigError: the run is promoted already, its candidate is not sound, or somebody else has
+            decided otherwise.
     """
     show_progress()
     run = read_run(run_directory)
-    if not (run_directory / "verdict.json").is_file():
-        raise ConfigError(f"{run_directory}: the run never reached a verdict; retrain first")
-    verdict = Verdict.model_validate(storage.read_json(run_directory / "verdict.json"))
-    passed = override(verdict, by, reason, dt.datetime.now(dt.UTC))
+    fetch(run.model_store, [JOURNALS])
+    require_whole(run_directory)
     settings = RetrainConfig.model_validate(storage.read_json(run_directory / CONFIG)).publish
+    now = dt.datetime.now(dt.UTC)
+    waiting = read_waiting(run)
+    if waiting is None:
+        verdict = _overridden(run, settings, by, reason, now)
+    else:
+        waiting = _approved(run, by, reason, now)
+        verdict = carry_out(run, waiting, settings)
+    untold = tell(run, None if waiting is None else waiting.dataset, settings)
+    if waiting is not None and waiting.flow_run is not None:
+        end_suspended(run, waiting.flow_run, outcome(run, verdict, untold))
+    return verdict
+
+
+def _approved(run: RunHandle, by: str, reason: str, now: dt.datetime) -> Waiting:
+    """What waits, approved; a verdict that nobody decided about in time is none any more."""
+    if not (by.strip() and reason.strip()):
+        raise ConfigError("a decision needs the name of a person and a reason; both stay for ever")
+    waiting = decide(run, Decision(decision="approve", by=by, reason=reason, at=now))
+    decided = waiting.decided
+    if decided is None or decided.decision != "approve":
+        said = "nobody has" if decided is None else f"{decided.by} has: {decided.reason}"
+        raise ConfigError(
+            f"{run.directory}: this was decided otherwise, {said}; resume its flow run, which then "
+            "ends as a block that can be overridden"
+        )
+    return waiting
+
+
+def _overridden(
+    run: RunHandle, settings: PublishSettings, by: str, reason: str, now: dt.datetime
+) -> Verdict:
+    if not (run.directory / VERDICT).is_file():
+        raise ConfigError(f"{run.directory}: the run never reached a verdict; retrain first")
+    verdict = Verdict.model_validate(storage.read_json(run.directory / VERDICT))
+    passed = override(verdict, by, reason, now)
     repair_registry(run, settings)
-    directory = run_directory / "arms" / "candidate"
-    about = storage.read_json(directory / ARM_FILE)
-    candidate = ArmHandle(
-        arm="candidate",
-        directory=directory,
-        loss=about["loss"],
-        seconds=about["seconds"],
-        bundle=directory / "bundle",
-    )
-    outcome = publish_candidate(
-        run, SplitHandle.of(run_directory), candidate, passed, settings, by=by
-    )
-    write_report(run)
-    return outcome
+    split, candidate = SplitHandle.of(run.directory), candidate_of(run.directory)
+    return publish_candidate(run, split, candidate, passed, settings, by=by)

@@ -5,25 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
+from data_contracts.ingest import QuarantineError
+from flows.approval import close_lapsed, resumed, wait_for_decision
 from flows.config import RetrainConfig
+from flows.outcome import conclude, quarantined, who
 from flows.runtime import show_progress
+from flows.store import located, open_store
 from longtail.config import CONTENDER, LossSettings
 from tasks.audit import audit_dataset, note_failure
 from tasks.champion import repair_registry, score_champion
+from tasks.decisions import asks
 from tasks.gate import judge
 from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
+from tasks.housekeeping import keep_house
 from tasks.ingest import current_dataset, ingest_export, update_dataset
-from tasks.publish import publish_candidate
-from tasks.report import write_report
+from tasks.publish import check_candidate, publish_candidate
 from tasks.run import open_run
 from tasks.select import select_candidate
 from tasks.split import split_dataset
-from tasks.track import track_run
 from tasks.train import train_encoder, train_linear
 from tasks.tune import tune_thresholds
+from tasks.unchanged import judged_by, standing_verdict
 
 
 @flow(name="retrain", flow_run_name="retrain-{config.model_name}", validate_parameters=True)
@@ -34,27 +38,55 @@ def retrain(config: RetrainConfig) -> State[Any]:
         config: everything there is to set; docs/reference/configuration.md.
 
     Returns:
-        A state named ``Promoted`` or ``Blocked`` whose data is the run's directory.
+        A state whose data is the run's directory: ``Promoted`` or ``Blocked`` by its verdict,
+        ``Waiting`` for a person where the run cannot be suspended, ``Quarantined`` by its data.
+        ``Unchanged`` where nothing is new: then the directory is that of the run judged last.
     """
     show_progress()
-    run = open_run(
-        config.model_name, config.store_directory, config.out, config, stages=config.stages
-    )
+    store = open_store(config.store, config.model_name, config.publish)
+    config = located(config)
+    if (ended := resumed(config)) is not None:
+        return ended
+    close_lapsed(config)
+    run = open_run(config.model_name, store, config.out, config, stages=config.stages)
     repair_registry(run, config.publish)
-    dataset = _update_dataset(run, config)
+    try:
+        dataset = _update_dataset(run, config)
+    except QuarantineError as error:
+        return quarantined(run, error)
     split = split_dataset(run, dataset, config.data, config.split, config.groups)
+    key = judged_by(run, dataset, split, config.encoder, _matters(config))
+    standing = standing_verdict(run, key, config.publish, config.out)
+    if standing is not None:
+        _keep_house(run, config)
+        return Completed(name="Unchanged", message=standing.sentence, data=str(standing.directory))
     _audit(run, dataset, config)
     arms = _trained_arms(run, split, dataset, config)
     champion = score_champion(run, split, config.publish)
     verdict = judge(run, split, arms, champion, config.gate)
-    verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=_who())
-    untold = _tell(run, dataset, config)
-    promoted = verdict.decision == "promote"
-    said = verdict.reasons if promoted else [rule.detail for rule in verdict.failed]
-    message = f"{' '.join([*said, *untold])} Report: {run.directory / 'report.html'}"
-    outcome = Completed if promoted else Failed
-    name = "Promoted" if promoted else "Blocked"
-    return outcome(name=name, message=message, data=str(run.directory))
+    if asks(verdict, config.approval):
+        verdict = check_candidate(run, split, arms[-1], verdict, config.publish)
+    if asks(verdict, config.approval):
+        return wait_for_decision(run, verdict, dataset, config)
+    verdict = publish_candidate(run, split, arms[-1], verdict, config.publish, by=who())
+    state = conclude(run, verdict, dataset, config.publish)
+    _keep_house(run, config)
+    return state
+
+
+def _keep_house(run: RunHandle, config: RetrainConfig) -> None:
+    """What could not be cleared away is told in the log; the run is over, whatever comes of it."""
+    keep_house(run, config.retention, config.publish, return_state=True)
+
+
+def _matters(config: RetrainConfig) -> dict[str, Any]:
+    """What changes a verdict; of the data, what does so beyond the annotations as viewed."""
+    elsewhere = {"name", "data", "store", "out", "approval_days", "stages", "retention"}
+    data = {"min_label_support", "near_duplicate_similarity"}
+    return {
+        **config.model_dump(mode="json", exclude=elsewhere),
+        "data": config.data.model_dump(mode="json", include=data),
+    }
 
 
 def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
@@ -94,19 +126,3 @@ def _trained_arms(
     if len(candidates) > 1:
         candidates = [*select_candidate(run, split, tuple(candidates), bce)]
     return (linear, bce, *candidates)
-
-
-def _tell(run: RunHandle, dataset: DatasetHandle, config: RetrainConfig) -> list[str]:
-    """Write the report and log to MLflow; what went wrong with it, as sentences.
-
-    The verdict has been carried out by now: a page that fails must not make it look undone.
-    """
-    states = (
-        write_report(run, return_state=True),
-        track_run(run, dataset, config.publish, return_state=True),
-    )
-    return [f"{state.message}" for state in states if state.is_failed()]
-
-
-def _who() -> str:
-    return f"flow run {flow_run.get_name() or flow_run.get_id() or 'without a name'}"

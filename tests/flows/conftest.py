@@ -61,6 +61,13 @@ class Week:
         """The verdict's rules by name."""
         return {rule["name"]: rule for rule in self.read("verdict.json")["rules"]}
 
+    @property
+    def blocking(self) -> list[str]:
+        """The sentences of the rules that block."""
+        rules = self.read("verdict.json")["rules"]
+        failed = (rule for rule in rules if rule["severity"] == "block" and not rule["passed"])
+        return [rule["detail"] for rule in failed]
+
 
 def champion_of(store: Path) -> int | None:
     """The live version's number."""
