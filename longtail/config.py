@@ -411,6 +411,35 @@ class StageSettings(Settings):
     )
 
 
+class WatchSettings(Settings):
+    """The inbox that new annotations come to, and when they are worth a training."""
+
+    inbox: str = Field(
+        "inbox", description="Directory or fsspec URL that exports are written to, such as "
+        "s3://bucket/inbox.",
+    )  # fmt: skip
+    pattern: str = Field("*", description="Names of the files to look at, such as *.jsonl.")
+    min_annotations: int = Field(
+        50, ge=1, description="New or changed annotations that are worth a training at once."
+    )
+    max_wait_hours: float = Field(
+        24.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="Hours after which fewer of them are trained on too, from the first file on; "
+        "and hours after which a batch that no run has taken is announced again.",
+    )
+    settle_seconds: float = Field(
+        60.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="A file written less than so many seconds ago may still grow, and waits.",
+    )
+    max_file_gigabytes: float = Field(
+        10.0, gt=0.0, allow_inf_nan=False, description="Larger files are refused."
+    )
+
+
 class RetentionSettings(Settings):
     """What of the past is kept; reports, verdicts, metrics and logs always are.
 
