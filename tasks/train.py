@@ -76,11 +76,11 @@ def train_encoder(
     checkpoint, whichever run takes it up.
     """
     stage = f"train-{arm}"
-    asked = (encoder_settings, settings, loss, fusion)
+    asked = [one.model_dump(mode="json") for one in (encoder_settings, settings, loss, fusion)]
     key = stage_key(
         stage, ("tasks.encoder_arm",), _learned(split), dataset.fingerprint,
-        encoder_identity(encoder_settings), device_kind(), _fused_with(linear) if fusion.linear else None,
-        *(one.model_dump(mode="json") for one in asked),
+        encoder_identity(encoder_settings), device_kind(),
+        _fused_with(linear) if fusion.linear else None, *asked,
     )  # fmt: skip
     directory = run.directory / "arms" / arm
     job = TrainingJob(
