@@ -64,7 +64,7 @@ def test_an_override_does_not_get_past_another_champion(blocked, monkeypatch):
 
     assert overrule(blocked) == 3
     verdict = storage.read_json(blocked / "verdict.json")
-    assert "champion changed while this run was under way" in verdict["reasons"][0]
+    assert "champion changed while this waited for a decision" in verdict["reasons"][0]
     assert registry.aliased("champion").number == 1
 
 

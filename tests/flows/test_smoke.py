@@ -232,7 +232,8 @@ def test_prefect_shows_the_run_as_promoted_with_its_artifacts(week_one):
 
     assert run.name == f"retrain-{NAME}"
     assert (run.state_name, str(run.state_type.value)) == ("Promoted", "COMPLETED")
-    told = {"data-account", "splits", "audit", "arms", "groups", "verdict", "report"}
+    told = {"data-account", "splits", "audit", "training-bce", "training-candidate", "arms",
+            "groups", "verdict", "report"}  # fmt: skip
     assert mine == {f"smoke-{what}" for what in told}
 
 
