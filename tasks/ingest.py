@@ -25,6 +25,7 @@ from longtail.row_groups import batches_of
 from longtail.taxonomy import load_taxonomy
 from tasks.artifacts import artifact_key, publish_table
 from tasks.handles import DatasetHandle, RunHandle
+from tasks.inbox_state import mark_taken
 from tasks.stages import run_stage, stage_key, timed
 
 logger = logging.getLogger(__name__)
@@ -161,6 +162,7 @@ def _update(
         logger.warning("%s: %s", account["file"], sentence)
         account["warnings"] = [*account["warnings"], sentence]
     storage.write_json(run.directory / _ACCOUNT, account)
+    mark_taken(run.model_store, account["file"], upserted.version.fingerprint)
     if upserted.deleted:
         _forget_deleted(run, store, upserted.version)
     for path in (accepted, voices):

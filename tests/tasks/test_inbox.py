@@ -1,0 +1,323 @@
+"""Files come, change and are refused; every annotation is announced, in one batch and once."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from data_contracts.ingest import ingest
+from longtail import storage
+from longtail.annotations.directory import export_files
+from longtail.config import DataSettings, WatchSettings
+from longtail.dataset import DatasetStore
+from longtail.errors import StoreError
+from tasks import inbox_state
+from tasks.inbox import Watched, look
+from tasks.inbox_state import INBOX, mark_taken, old_batches, read_state
+from tasks.landed import NotDeliveredError
+
+START = datetime(2024, 5, 17, 6, tzinfo=UTC)
+
+
+class Server:
+    """Stands for Prefect's: keeps the events it is sent, by id."""
+
+    def __init__(self):
+        self.up = True
+        self.events = {}
+        self.sent = 0
+
+    def __call__(self, event):
+        if not self.up:
+            raise NotDeliveredError("the server is down")
+        self.sent += 1
+        self.events[event.id] = event
+
+
+class Desk:
+    """A model's store, its inbox and a clock."""
+
+    def __init__(self, root: Path, **settings):
+        self.inbox = root / "arriving"
+        self.inbox.mkdir(parents=True)
+        self.store = root / "store" / "desk"
+        defaults = {"min_annotations": 3, "max_wait_hours": 24, "settle_seconds": 0}
+        self.watched = Watched(
+            self.store, DataSettings(), True,
+            WatchSettings(inbox=str(self.inbox), **{**defaults, **settings}),
+        )  # fmt: skip
+        self.server = Server()
+        self.now = START
+
+    def write(self, name, *rows):
+        path = self.inbox / name
+        text = "".join(json.dumps(one) + "\n" for one in rows)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def look(self, hours=0.0):
+        self.now += timedelta(hours=hours)
+        return look(self.watched, self.now, self.server)
+
+    @property
+    def state(self):
+        return read_state(self.store)
+
+    @property
+    def payloads(self):
+        return [event.payload for event in self.server.events.values()]
+
+    def retrain(self, path):
+        """What a run does first: upsert what it is given, and say so."""
+        out = self.store.parent / "run"
+        read = ingest(path, DataSettings(), out, may_be_empty=True)
+        done = DatasetStore(self.store / "dataset").upsert(
+            read.accepted, merge_duplicates=True, voices=read.voices
+        )
+        mark_taken(self.store, str(path), done.version.fingerprint)
+        return done
+
+
+def row(name, *labels, **more):
+    return {"id": name, "text": f"the text of {name}", "labels": list(labels or ("x",)), **more}
+
+
+def rows(*names, labels=("x",)):
+    return [row(name, *labels) for name in names]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)
+
+
+def test_an_empty_inbox_is_nothing_new(desk):
+    seen = desk.look()
+    assert seen.found == ()
+    assert seen.waiting is None
+    assert desk.payloads == []
+
+
+def test_few_annotations_wait_and_enough_are_announced_once(desk):
+    desk.write("1.jsonl", *rows("a", "b"))
+    seen = desk.look()
+    assert seen.waiting.annotations == 2
+    assert seen.due == START + timedelta(hours=24)
+    assert desk.payloads == []
+    desk.write("2.jsonl", *rows("c", "d"))
+    assert desk.look(hours=1).waiting is None
+    (payload,) = desk.payloads
+    assert payload["annotations"] == 4
+    assert payload["name"] == "desk"
+    assert payload["files"] == [str(desk.inbox / "1.jsonl"), str(desk.inbox / "2.jsonl")]
+    assert [Path(one).name for one in export_files(payload["path"])] == [
+        "000001-1.jsonl", "000002-2.jsonl",
+    ]  # fmt: skip
+    storage.verify_directory(payload["path"])
+    desk.look(hours=1)
+    assert desk.server.sent == 1
+
+
+def test_a_few_are_announced_when_the_first_has_waited_long_enough(desk):
+    desk.write("1.jsonl", *rows("a"))
+    desk.look()
+    desk.write("2.jsonl", *rows("b"))
+    assert desk.look(hours=23).waiting is not None
+    desk.look(hours=1)
+    assert [payload["annotations"] for payload in desk.payloads] == [2]
+
+
+def test_a_row_counts_once_however_many_files_hold_it(desk):
+    desk.write("1.jsonl", *rows("a", "b"))
+    desk.write("2.jsonl", *rows("a", "b"))
+    assert desk.look().waiting.annotations == 2
+
+
+def test_the_same_said_again_is_not_new(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("again.jsonl", *rows("a", "b", "c"))
+    desk.write("1.jsonl", *rows("c", "b", "a"))
+    seen = desk.look()
+    assert seen.found == ()
+    assert len(seen.known) == 2
+    desk.retrain(desk.payloads[0]["path"])
+    desk.write("third.jsonl", *rows("a", "c"))
+    assert desk.look(hours=30).waiting is None
+    assert desk.server.sent == 1
+
+
+def test_what_is_changed_and_changed_back_is_news_both_times(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.retrain(desk.payloads[0]["path"])
+    desk.write("2.jsonl", *rows("a", labels=("y",)))
+    assert desk.look().waiting.annotations == 1
+    desk.write("3.jsonl", *rows("a"))
+    assert desk.look().found == (str(desk.inbox / "3.jsonl"),)
+    desk.look(hours=24)
+    desk.retrain(desk.payloads[-1]["path"])
+    stored = DatasetStore(desk.store / "dataset").read().to_pylist()
+    assert {one["id"]: one["labels"] for one in stored} == {one: ["x"] for one in "abc"}
+
+
+def test_nothing_is_lost_while_the_server_is_down(desk):
+    desk.server.up = False
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    seen = desk.look()
+    assert seen.why_undelivered == "the server is down"
+    desk.write("2.jsonl", *rows("d", "e", "f"))
+    desk.look(hours=1)
+    desk.server.up = True
+    assert len(desk.look(hours=1).delivered) == 2
+    assert [payload["batch"] for payload in desk.payloads] == ["000001", "000002"]
+    desk.look(hours=1)
+    assert desk.server.sent == 2
+
+
+def test_an_event_has_the_same_id_however_often_it_is_sent(desk, monkeypatch):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    written = inbox_state.write_state
+
+    def dies_before_the_mark(model_store, state):
+        if any(event.delivered for event in state.events):
+            raise KeyboardInterrupt
+        written(model_store, state)
+
+    monkeypatch.setattr(inbox_state, "write_state", dies_before_the_mark)
+    with pytest.raises(KeyboardInterrupt):
+        desk.look()
+    monkeypatch.undo()
+    desk.look()
+    assert desk.server.sent == 2
+    assert len(desk.server.events) == 1
+
+
+def test_another_store_has_other_ids(tmp_path):
+    ids = set()
+    for name in ("one", "two"):
+        desk = Desk(tmp_path / name)
+        desk.write("1.jsonl", *rows("a", "b", "c"))
+        desk.look()
+        ids |= set(desk.server.events)
+    assert len(ids) == 2
+
+
+def test_files_that_cannot_be_read_are_told_once_and_do_not_block_the_others(desk):
+    (desk.inbox / "0.jsonl").write_bytes(b"\x1f\x8b not text")
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    bad = desk.write("2.jsonl", row("d"), {"id": "e", "text": None, "labels": ["x"]})
+    seen = desk.look()
+    assert set(seen.refused) == {str(desk.inbox / "0.jsonl"), str(bad)}
+    assert "gzip" in seen.refused[str(desk.inbox / "0.jsonl")]
+    assert str(bad) in seen.refused[str(bad)]
+    assert INBOX not in seen.refused[str(bad)]
+    assert [payload["annotations"] for payload in desk.payloads] == [3]
+    again = desk.look(hours=1)
+    assert again.refused == {}
+    assert again.still_refused == 2
+    desk.write("2.jsonl", *rows("d", "e"))
+    assert desk.look(hours=1).found == (str(bad),)
+
+
+def test_a_file_that_still_grows_is_left_alone(tmp_path):
+    desk = Desk(tmp_path, settle_seconds=60)
+    path = desk.write("1.jsonl", *rows("a", "b", "c"))
+    os.utime(path, (START.timestamp() - 30,) * 2)
+    assert desk.look().settling == (str(path),)
+    assert desk.payloads == []
+    desk.look(hours=1)
+    assert len(desk.payloads) == 1
+
+
+def test_hidden_and_unfinished_files_and_other_names_are_passed_over(tmp_path):
+    desk = Desk(tmp_path, pattern="*.jsonl*")
+    for name in (".1.jsonl", "2.jsonl.part", "3.txt"):
+        desk.write(name, *rows("a", "b", "c"))
+    assert desk.look().found == ()
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path):
+    desk = Desk(tmp_path, max_file_gigabytes=1e-7)
+    path = desk.write("1.jsonl", *rows("a", "b", "c"))
+    assert "max_file_gigabytes" in desk.look().refused[str(path)]
+
+
+def test_an_inbox_that_is_not_there_is_loud(desk):
+    desk.inbox.rmdir()
+    with pytest.raises(StoreError, match="cannot be listed"):
+        desk.look()
+
+
+def test_what_a_killed_watch_has_left_is_taken_again(desk, monkeypatch):
+    desk.write("1.jsonl", *rows("a"))
+    desk.look()
+    desk.write("2.jsonl", *rows("b", "c"))
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inbox_state, "write_state", dies)
+    with pytest.raises(KeyboardInterrupt):
+        desk.look()
+    monkeypatch.undo()
+    assert len(list((desk.store / INBOX / "000001").iterdir())) == 2
+    desk.look()
+    (payload,) = desk.payloads
+    assert payload["annotations"] == 3
+    assert len(export_files(payload["path"])) == 2
+
+
+def test_a_batch_that_no_run_takes_is_announced_again_with_all_that_came(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("2.jsonl", *rows("d"))
+    desk.look(hours=1)
+    assert desk.look(hours=25).overdue == ("000001",)
+    last = desk.payloads[-1]
+    assert last["batch"] == "000002"
+    assert last["annotations"] == 4
+    desk.retrain(last["path"])
+    assert DatasetStore(desk.store / "dataset").current().n_texts == 4
+    desk.look(hours=48)
+    assert len(desk.payloads) == 2
+
+
+def test_a_batch_that_was_brought_by_hand_is_not_announced_again(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.retrain(str(desk.inbox))
+    assert desk.look(hours=30).overdue == ()
+    assert len(desk.payloads) == 1
+    assert desk.state.batches[0].status == "taken"
+
+
+def test_an_open_batch_that_was_brought_by_hand_is_not_announced(desk):
+    desk.write("1.jsonl", *rows("a"))
+    desk.look()
+    desk.retrain(str(desk.inbox))
+    assert desk.look(hours=30).waiting is None
+    assert desk.payloads == []
+
+
+def test_only_batches_in_the_data_set_may_be_deleted(desk):
+    for number in range(4):
+        desk.write(f"{number}.jsonl", *rows(*(f"{number}{one}" for one in "abc")))
+        desk.look()
+    for payload in desk.payloads[:2]:
+        desk.retrain(payload["path"])
+    names = [path.name for path in old_batches(desk.store, keep=1)]
+    assert names == ["000001", "000002"]
+    assert old_batches(desk.store, keep=4) == ()
+
+
+def test_an_export_of_another_data_set_is_refused(desk):
+    desk.write("1.jsonl", *rows(*(f"a{one}" for one in range(60))))
+    desk.look()
+    desk.retrain(desk.payloads[0]["path"])
+    other = desk.write("2.jsonl", *rows(*(f"b{one}" for one in range(60)), labels=("other",)))
+    assert "another data set" in desk.look().refused[str(other)]
