@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import NAME, champion_of, retrain_command
+from store_checks import check_whole
 
 from flows.cli import main
 from longtail.config import PublishSettings
-from longtail.dataset import DatasetStore
-from longtail.ledger import SplitLedger
 from tasks.promotion import INTENT
 from tasks.publishing import open_promotions
 
@@ -66,25 +65,6 @@ def versions_of(store):
     return found
 
 
-def check_whole(store, texts=400):
-    """All that persists can be read and agrees with itself; gives the promotions."""
-    dataset = DatasetStore(store / NAME / "dataset")
-    ids = dataset.read()["id"].to_pylist()
-    entries = SplitLedger(store / NAME / "ledger").read()
-    promotions = open_promotions(PublishSettings(), store, NAME)
-    log = promotions.log()
-    champion = promotions.champion()
-
-    assert len(ids) == len(set(ids)) == texts
-    assert len(entries) == len(ids)
-    assert entries.lookup(ids).known.all()
-    assert not entries.deleted.any()
-    assert champion is not None
-    promotions.registry.verify(champion)
-    assert [entry.from_version for entry in log] == [None, *(e.to_version for e in log[:-1])]
-    return [entry.to_version for entry in log]
-
-
 def test_a_run_that_is_killed_in_training_changes_nothing(store, environment, tmp_path):
     log = tmp_path / "log"
     command = retrain_command(store, tmp_path / "killed", *ENDLESS)
@@ -95,12 +75,12 @@ def test_a_run_that_is_killed_in_training_changes_nothing(store, environment, tm
 
     assert process.wait() == -signal.SIGKILL
     assert champion_of(store) == 1
-    assert check_whole(store) == [1]
+    assert check_whole(store, NAME, 400) == [1]
     assert not (tmp_path / "killed" / "verdict.json").exists()
 
     assert main(retrain_command(store, tmp_path / "next", *AS_GOOD)) == 0
     assert champion_of(store) == 2
-    assert check_whole(store) == [1, 2]
+    assert check_whole(store, NAME, 400) == [1, 2]
 
 
 def test_a_run_that_is_killed_before_the_alias_moves_promotes_nobody(store, environment, tmp_path):
@@ -110,13 +90,13 @@ def test_a_run_that_is_killed_before_the_alias_moves_promotes_nobody(store, envi
 
     assert process.wait(PATIENCE) == -signal.SIGKILL, log.read_text(errors="replace")
     assert champion_of(store) == 1
-    assert check_whole(store) == [1]
+    assert check_whole(store, NAME, 400) == [1]
     assert versions_of(store) == [1, 2]
     assert json.loads((store / NAME / INTENT).read_text())["to_version"] == 2
 
     assert main(retrain_command(store, tmp_path / "next", *AS_GOOD)) == 0
     assert champion_of(store) == 3
-    assert check_whole(store) == [1, 3]
+    assert check_whole(store, NAME, 400) == [1, 3]
     assert not (store / NAME / INTENT).exists()
 
 
@@ -137,7 +117,7 @@ def test_two_runs_at_once_leave_one_champion_and_every_text(
     assert set(codes) <= {0, 3}, "\n".join(said)
     assert 0 in codes
     assert "Traceback" not in "".join(said)
-    promoted = check_whole(store, texts=460)
+    promoted = check_whole(store, NAME, 460)
     assert len(promoted) == 1 + codes.count(0)
     assert champion_of(store) == promoted[-1]
     for number, code in enumerate(codes):
