@@ -20,6 +20,7 @@ from tasks.data import SplitData
 from tasks.handles import ArmHandle, ArmName, ChampionHandle, RunHandle, SplitHandle
 from tasks.publishing import open_promotions
 from tasks.registry import Registry, Version
+from tasks.stages import timed
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ def score_champion(run: RunHandle, split: SplitHandle, settings: PublishSettings
 
     Whatever goes wrong is not an error here but a finding: the gate blocks on it.
     """
+    with timed(run, "score-champion"):
+        return _scored(run, split, settings)
+
+
+def _scored(run: RunHandle, split: SplitHandle, settings: PublishSettings) -> ChampionHandle:
     version = None
     try:
         promotions = open_promotions(settings, run.store, run.name)
@@ -44,14 +50,26 @@ def score_champion(run: RunHandle, split: SplitHandle, settings: PublishSettings
             return ChampionHandle(state="none")
         arms = [_score(run, split, promotions.registry, version, "champion")]
         best = promotions.best()
-        if best is not None and best.number != version.number:
-            arms.append(_score(run, split, promotions.registry, best, "best_champion"))
     except Exception as error:  # noqa: BLE001 - a champion that will not load must block
-        message = str(error) if isinstance(error, LongtailError) else repr(error)
+        message = _said(version, error)
         logger.warning("The champion cannot be scored: %s", message)
         number = None if version is None else version.number
         return ChampionHandle(state="unreadable", error=message, version=number)
-    return ChampionHandle(state="scored", version=version.number, arms=tuple(arms))
+    best_error = None
+    if best is not None and best.number != version.number:
+        try:
+            arms.append(_score(run, split, promotions.registry, best, "best_champion"))
+        except Exception as error:  # noqa: BLE001 - as above
+            best_error = _said(best, error)
+            logger.warning("The year's best champion cannot be scored: %s", best_error)
+    return ChampionHandle(
+        state="scored", version=version.number, arms=tuple(arms), best_error=best_error
+    )
+
+
+def _said(version: Version | None, error: Exception) -> str:
+    message = str(error) if isinstance(error, LongtailError) else repr(error)
+    return message if version is None else f"version {version.number}, {message}"
 
 
 def _score(

@@ -18,6 +18,7 @@ from tasks.arms import ARM_FILE, read_thresholds, write_arm
 from tasks.artifacts import artifact_key, percent, publish_table
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
+from tasks.stages import timed
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,13 @@ def select_candidate(
     Returns:
         The shortlist with the chosen one last and renamed to ``candidate``, its directory too.
     """
+    with timed(run, "select"):
+        return _select(run, split, shortlist, baseline)
+
+
+def _select(
+    run: RunHandle, split: SplitHandle, shortlist: tuple[ArmHandle, ...], baseline: ArmHandle
+) -> tuple[ArmHandle, ...]:
     data = SplitData(split)
     of_baseline = _on_validation(data, baseline)
     found = [_on_validation(data, arm) for arm in shortlist]
