@@ -104,15 +104,17 @@ def run_audit(config: AuditConfig) -> int:
 
 def run_report(directory: str) -> int:
     """Write a run's report once more; that of a pruned run stays as it was written."""
+    from flows.store import run_directory
     from longtail.report import render_report
     from tasks.pruned_runs import pruned_sentence
 
-    if (said := pruned_sentence(Path(directory))) is not None:
-        page = Path(directory) / "report.html"
+    run = run_directory(directory)
+    if (said := pruned_sentence(run)) is not None:
+        page = run / "report.html"
         told = f"{said}. Its report stays as it was written: {page}"
         Console().print(told, markup=False, soft_wrap=True)
         return EXIT_PROMOTED
-    page = render_report(run_directory(directory))
+    page = render_report(run)
     Console().print(f"Report: {page}", markup=False, soft_wrap=True)
     return EXIT_PROMOTED
 
@@ -120,6 +122,7 @@ def run_report(directory: str) -> int:
 def run_promote(directory: str, *, by: str, reason: str) -> int:
     """Let a candidate pass, print what came of it, and give the exit code."""
     from flows.promote import promote
+    from flows.store import run_directory
 
     run = run_directory(directory)
     verdict = promote(run, by=by, reason=reason)

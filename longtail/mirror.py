@@ -23,7 +23,6 @@ from longtail.mirror_sync import OBJECTS, Committed, Part
 
 MARKER = ".mirror.json"
 _NOTES = ".mirror"
-_COLLECTED = "collected"
 _DAY = 24 * 3600.0
 
 
@@ -78,17 +77,27 @@ class Mirror:
         """The models in the store."""
         return [name for name in self.bucket.folders() if name != OBJECTS]
 
-    def tidy(self) -> int:
-        """Once a day, whichever worker comes first: see :meth:`collect`."""
-        found = self.bucket.read(_COLLECTED)
+    def is_due(self, name: str) -> bool:
+        """Whether it is this worker that tidies up after a model today."""
+        key = f"{name}/tidied"
+        found = self.bucket.read(key)
         if found is not None and found.age < _DAY:
-            return 0
+            return False
         try:
             nonce = uuid.uuid4().hex.encode()
-            self.bucket.write(_COLLECTED, nonce, None if found is None else found.etag)
+            self.bucket.write(key, nonce, None if found is None else found.etag)
         except OutrunError:
-            return 0
-        return self.collect()
+            return False
+        return True
+
+    def runs(self, name: str) -> dict[Path, frozenset[str]]:
+        """The runs of a model that are shared, the oldest first, and the files of each."""
+        runs = {}
+        for one in self.bucket.list(f"{name}/{RUNS}/"):
+            if one.key.endswith(f"/{storage.MANIFEST}"):
+                directory = self.path_of(f"{self.url}/{one.key}").parent
+                runs[directory] = frozenset(self.run(directory).head().files or {})
+        return dict(sorted(runs.items()))
 
     def collect(self) -> int:
         """Delete the objects that no manifest names, but not those of the last day.

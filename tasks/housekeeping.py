@@ -15,6 +15,7 @@ from longtail import storage
 from longtail.config import PublishSettings, RetentionSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import LongtailError
+from longtail.mirror import fetch, find_mirror, share
 from tasks.handles import RunHandle
 from tasks.leftovers import (
     LEFTOVER_AGE,
@@ -26,7 +27,8 @@ from tasks.leftovers import (
 )
 from tasks.mlflow_store import MlflowStore
 from tasks.promotion import INTENT, LOCK, Promotions
-from tasks.pruned_runs import is_in_use, old_runs, prune_run
+from tasks.gate import VERDICT
+from tasks.pruned_runs import PRUNED, is_in_use, old_runs, prune_run
 from tasks.publishing import open_promotions
 from tasks.registry import BUNDLE, Registry
 from tasks.stages import timed
@@ -164,6 +166,21 @@ def _prune_leftovers(house: House) -> int:
     return len(old)
 
 
+def _prune_shared(house: House) -> int:
+    """In a store that workers share: runs of all machines, and objects that nothing names."""
+    shared, name = find_mirror(house.run.store), house.run.name
+    if shared is None or not shared.is_due(name):
+        return 0
+    judged = {run: files for run, files in shared.runs(name).items() if VERDICT in files}
+    old = list(judged)[: -house.retention.runs]
+    whole = [run for run in old if PRUNED not in judged[run]]
+    for directory in whole:
+        fetch(directory)
+        prune_run(directory, house.now)
+        share(directory)
+    return len(whole) + shared.collect()
+
+
 _STEPS: dict[str, Callable[[House], int]] = {
     "runs": _prune_runs,
     "versions of the data set": _prune_datasets,
@@ -171,4 +188,5 @@ _STEPS: dict[str, Callable[[House], int]] = {
     "copies of bundles": _prune_copies,
     "uploads without a version": _prune_orphans,
     "leftovers": _prune_leftovers,
+    "parts of the shared store": _prune_shared,
 }
