@@ -62,6 +62,7 @@ def outcome(run: RunHandle, verdict: Verdict, untold: list[str]) -> State[Any]:
 
 def quarantined(run: RunHandle, error: Exception) -> State[Any]:
     """Too many bad rows: a failure that somebody who annotates can mend."""
+    share_run(run, return_state=True)  # the rows that were set aside, for whoever mends them
     return Failed(name="Quarantined", message=f"{error}", data=str(run.directory))
 
 

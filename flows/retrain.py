@@ -12,7 +12,7 @@ from flows.approval import close_lapsed, resumed, wait_for_decision
 from flows.config import RetrainConfig
 from flows.outcome import conclude, quarantined, who
 from flows.runtime import show_progress
-from flows.store import located, open_store
+from flows.store import located, open_store, read_by
 from longtail.config import CONTENDER, LossSettings
 from tasks.audit import audit_dataset, note_failure
 from tasks.champion import repair_registry, score_champion
@@ -43,7 +43,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
         ``Unchanged`` where nothing is new: then the directory is that of the run judged last.
     """
     show_progress()
-    store = open_store(config.store, config.model_name, config.publish)
+    store = open_store(config.store, config.model_name, config.publish, scopes=read_by(config))
     config = located(config)
     if (ended := resumed(config)) is not None:
         return ended

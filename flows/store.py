@@ -11,7 +11,7 @@ from longtail import mirror
 from longtail.config import PublishSettings
 from longtail.errors import ConfigError
 from longtail.mirror_paths import is_remote
-from longtail.mirror_scopes import RUNS, SCOPES, Scope
+from longtail.mirror_scopes import INBOX, RUNS, SCOPES, Scope
 from tasks.mlflow_store import MlflowStore
 
 ConfigT = TypeVar("ConfigT", RetrainConfig, PredictConfig, AuditConfig)
@@ -45,6 +45,15 @@ def open_store(
         MlflowStore.of(publish, root)
     mirror.fetch(root if name is None else root / name, scopes)
     return root
+
+
+def read_by(config: RetrainConfig) -> tuple[Scope, ...]:
+    """The parts that a retrain reads: the inbox only where its data lies there."""
+    path = config.data.path or ""
+    shared = (named_store(config.store).rstrip("/"), str(store_directory(config.store)))
+    if path.startswith(tuple(f"{root}/" for root in shared)):
+        return SCOPES
+    return tuple(scope for scope in SCOPES if scope is not INBOX)
 
 
 def located(config: ConfigT) -> ConfigT:

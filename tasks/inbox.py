@@ -422,6 +422,9 @@ class _Looker:
 
     def _deliver(self) -> tuple[tuple[Event, ...], str | None]:
         delivered: list[Event] = []
+        if self.state.undelivered:
+            # The run that hears of it may begin on another machine before this look is over.
+            storage.flush(states.lock_of(self.watched.model_store))
         for event in self.state.undelivered:
             try:
                 self.send(event)
