@@ -112,7 +112,7 @@ def _checkpoints(run: RunHandle, job: TrainingJob) -> Iterator[Path]:
         wait(
             job.arm,
             lambda seconds: _locked(stack, lock, seconds),
-            lambda: "Another run is training the same arm, or one whose lock is the same",
+            lambda: "Another run is training an arm of the same data and settings",
         )
         if run.stages.force:
             shutil.rmtree(directory, ignore_errors=True)
