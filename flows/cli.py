@@ -58,6 +58,14 @@ examples:
 exit codes: 0 nothing needs attention (or done), 1 error, 2 bad usage, 3 something does."""
 
 
+_WATCH_EXAMPLES = """\
+examples:
+  longtail watch --name tickets --inbox inbox
+  longtail watch --name tickets --inbox s3://bucket/inbox --every 300
+
+exit codes: 0 done, 1 error or the server could not be told, 2 bad usage."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
@@ -105,6 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_promote(commands)
     _add_rollback(commands)
+    _add_watch(commands)
+    _add_receive(commands)
     _add_cache(commands)
     return parser
 
@@ -294,6 +304,33 @@ def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     _add_store(parser)
 
 
+def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "watch", "look for new annotations in an inbox, and announce them", _watch,
+        description="Look at an inbox; once enough annotations have come, or the first have\n"
+        "waited long enough, tell the Prefect server that PREFECT_API_URL names.",
+        epilog=_WATCH_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("--name", help="the model's name")
+    parser.add_argument("--inbox", metavar="DIR", help="directory or URL (watch.inbox)")
+    parser.add_argument("--every", type=_positive, metavar="SECONDS", help="stay, and look again")
+    parser.add_argument("--config", metavar="FILE", help="settings in YAML")
+    _add_store(parser)
+    _add_set(parser)
+
+
+def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "receive", "take annotation tools' webhooks and fetch their exports", _receive,
+        description="Serve the addresses that annotation tools call when something was annotated;\n"
+        "their exports are then fetched into the inbox.",
+        epilog="exit codes: 0 ended from outside, 1 error, 2 bad usage.",
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", required=True, help="sources in YAML")
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8383, help="port (default: %(default)s)")
+
+
 def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("cache", help="list or clear what stages of runs have made")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -441,6 +478,23 @@ def _promote(arguments: argparse.Namespace) -> int:
     from flows.console import run_promote
 
     return run_promote(arguments.run_directory, by=arguments.by, reason=arguments.reason)
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from flows.config import WatchConfig, load_config
+    from flows.watch import run_watch
+
+    given = {
+        "name": arguments.name, "store": arguments.store, "watch.inbox": arguments.inbox,
+    }  # fmt: skip
+    config = load_config(arguments.config, arguments.set, given, WatchConfig)
+    return run_watch(config, arguments.every)
+
+
+def _receive(arguments: argparse.Namespace) -> int:
+    from flows.receive import run_receiver
+
+    return run_receiver(arguments.config, host=arguments.host, port=arguments.port)
 
 
 def _rollback(arguments: argparse.Namespace) -> int:

@@ -42,12 +42,20 @@ class Watched:
         data: how the files are read.
         merge_duplicates: as a retrain merges them.
         settings: inbox and limits.
+        address: the model's directory as other machines find it, where workers share the store.
     """
 
     model_store: Path
     data: DataSettings
     merge_duplicates: bool
     settings: WatchSettings
+    address: str | None = None
+
+    def announced(self, directory: Path) -> str:
+        """A batch's directory as a run on any machine finds it."""
+        if self.address is None:
+            return str(directory.resolve())
+        return f"{self.address}/{directory.relative_to(self.model_store).as_posix()}"
 
     @property
     def name(self) -> str:
@@ -398,7 +406,7 @@ class _Looker:
             batch=batch.name,
             payload={
                 "name": self.watched.name,
-                "path": str(directory.resolve()),
+                "path": self.watched.announced(directory),
                 "batch": batch.name,
                 "annotations": batch.annotations,
                 "files": list(batch.sources),
