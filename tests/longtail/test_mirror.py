@@ -425,14 +425,12 @@ def test_objects_that_no_manifest_names_go_after_a_day(machine, monkeypatch):
     assert read(machine("there"), "dataset/texts") == "2"
 
 
-def test_it_is_tidied_once_a_day(machine, monkeypatch):
-    here = machine("here")
-    collected = []
-    monkeypatch.setattr(mirror.Mirror, "collect", lambda self: collected.append(1) or 0)
-    here.tidy()
-    here.tidy()
+def test_one_worker_a_day_tidies_up_after_a_model(machine):
+    here, there = machine("here"), machine("there")
 
-    assert len(collected) == 1
+    assert here.is_due(NAME)
+    assert not there.is_due(NAME)
+    assert there.is_due("parcels")
 
 
 # ── what cannot be used ──────────────────────────────────────────────────────────────────────

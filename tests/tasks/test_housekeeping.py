@@ -12,16 +12,19 @@ import sys
 import pyarrow as pa
 import pytest
 
-from longtail import storage
+from longtail import mirror, storage
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import PublishSettings, RetentionSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import ConfigError, StoreError
-from tasks import pruned_runs
+from longtail.mirror import open_mirror
+from longtail.mirror_paths import VARIABLE
+from tasks import housekeeping, pruned_runs
 from tasks.handles import RunHandle
-from tasks.housekeeping import keep_house
+from tasks.housekeeping import House, keep_house
 from tasks.promotion import INTENT, Promotion, Promotions, timestamp
 from tasks.pruned_runs import PRUNED, prune_run, pruned_sentence, require_whole
+from tasks.publishing import open_promotions
 from tasks.registry import MICRO_F1_TAG, Registry
 from tasks.stages import TIMES
 
@@ -314,7 +317,7 @@ def test_leftovers_go_when_nobody_can_be_writing_them(run):
     ]
     for path in names:
         storage.write_text(path, "x")
-    checkpoint = store / "cache" / "checkpoints" / "key" / "checkpoint-1" / "model"
+    checkpoint = store / "cache" / "checkpoints" / "0abc" / "checkpoint-1" / "model"
     storage.write_text(checkpoint, "x")
     locks = [store / "tickets" / ".split.lock", store / ".mlflow.db.lock"]
     for lock in locks:
@@ -338,3 +341,42 @@ def test_what_cannot_be_done_is_warned_of_and_the_rest_goes_on(run, earlier, dat
     assert "versions of the data set" not in done
     assert "Housekeeping could not look after old versions of the data set" in caplog.text
     assert pruned_sentence(old) is not None
+
+
+# ── a store that workers share ───────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def shared(s3_url, monkeypatch):
+    """A run in the mirror of a shared store, whose registry has no model."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    store = open_mirror(s3_url)
+    directory = store.root / "tickets" / "runs" / "20261123T060000Z-ffff"
+    return RunHandle(
+        id=directory.name, name="tickets", directory=directory, store=store.root, started_at="now"
+    )
+
+
+def test_runs_of_other_machines_are_pruned_in_a_shared_store(shared, s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "other"))
+    other = open_mirror(s3_url)
+    names = [f"202610{day:02d}T060000Z-aaaa" for day in (1, 2)]
+    for name in names:
+        directory = other.root / "tickets" / "runs" / name
+        for file in (*KEPT, "arms/candidate/test.parquet"):
+            storage.write_text(directory / file, "{}")
+        storage.write_json(directory / "verdict.json", {"decision": "block"})
+        mirror.share(directory)
+    promotions = open_promotions(PublishSettings(), shared.store, "tickets")
+    looked = House(shared, LEAST, promotions, NOW)
+
+    assert housekeeping._prune_shared(looked) == 1
+    assert housekeeping._prune_shared(looked) == 0  # not twice a day
+
+    held = {run.name: files for run, files in other.runs("tickets").items()}
+    assert held[names[0]] == {*KEPT, "verdict.json", PRUNED}
+    assert held[names[1]] == {*KEPT, "verdict.json", "arms/candidate/test.parquet"}
+    pruned = other.root / "tickets" / "runs" / names[0]
+    mirror.fetch(pruned)
+    assert not (pruned / "arms" / "candidate" / "test.parquet").exists()
+    assert pruned_sentence(pruned) is not None
