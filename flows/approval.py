@@ -163,19 +163,16 @@ def question(run: RunHandle, waiting: Waiting) -> str:
         else "it goes live against the gate, which is kept in the promotion log as an override"
     )
     lines = [
-        verdict_markdown(
-            waiting.verdict, f"{run.name}: the gate says {'PROMOTE' if promotes else 'BLOCK'}"
-        ),
-        f"[Report]({link(run, run.directory / 'report.html')})",
-        "",
         f"Approve the candidate and {approve}. Reject it and the champion stays.",
+        f"[Report]({link(run, run.directory / 'report.html')})",
     ]
     if waiting.until is not None:
         lines.append(
             f"Without a decision by {waiting.until:%Y-%m-%d %H:%M} UTC the champion stays, and "
             'Prefect ends this run as Failed: "The flow was paused and never resumed."'
         )
-    return "\n".join(lines)
+    title = f"{run.name}: the gate says {'PROMOTE' if promotes else 'BLOCK'}"
+    return verdict_markdown(waiting.verdict, title, *lines)
 
 
 def _decided(run: RunHandle, config: RetrainConfig, number: str) -> State[Any]:

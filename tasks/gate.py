@@ -62,7 +62,9 @@ def _judge(
     references: dict[str, ArmEvaluation | None] = {
         arm.arm: evaluations[arm.arm] for arm in champion.arms
     }
-    if champion.state == "scored" and "best_champion" not in references:
+    if champion.best_error is not None:
+        references["best_champion"] = None
+    elif champion.state == "scored" and "best_champion" not in references:
         references["best_champion"] = references["champion"]
     inputs = GateInputs(
         test=test,
@@ -71,6 +73,7 @@ def _judge(
         leaks=check_leaks(data, test, (*judged, *champion.arms)),
         champion_state=champion.state,
         champion_error=champion.error,
+        best_champion_error=champion.best_error,
         references=references,
         looks=looks,
         versions={} if champion.version is None else {"champion": str(champion.version)},
@@ -95,11 +98,18 @@ def show_verdict(run: RunHandle, verdict: Verdict, title: str) -> None:
     publish_markdown(artifact_key(run, "verdict"), page, title)
 
 
-def verdict_markdown(verdict: Verdict, title: str) -> str:
-    """A verdict for people: reasons, then every rule with its number, the failed ones first."""
+def verdict_markdown(verdict: Verdict, title: str, *more: str) -> str:
+    """A verdict for people: reasons, then every rule with its number, the failed ones first.
+
+    Args:
+        verdict: what was decided.
+        title: heading of the page.
+        more: paragraphs below the heading.
+    """
     lines = [
         f"# {title}",
         "",
+        *(line for paragraph in more for line in (paragraph, "")),
         *(f"- {reason}" for reason in verdict.reasons),
         "",
         "| rule | passed | severity | value | threshold | |",

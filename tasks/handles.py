@@ -77,3 +77,4 @@ class ChampionHandle(Settings):
     version: int | None = None
     error: str | None = None
     arms: tuple[ArmHandle, ...] = ()
+    best_error: str | None = None

@@ -54,6 +54,7 @@ class GateInputs:
         champion_state: ``none`` only when the registry was read and holds no champion;
             ``scored`` when there is one and it was scored on this test set; else ``unreadable``.
         champion_error: why the champion could not be scored.
+        best_champion_error: why the best champion could not; its reference is None then.
         references: releases to hold the candidate against, scored on this test set. With a
             champion both ``champion`` and ``best_champion`` (of the last twelve months) are
             needed; where the champion is itself the best, give its evaluation twice.
@@ -67,6 +68,7 @@ class GateInputs:
     leaks: Mapping[str, LeakCheck | None]
     champion_state: ChampionState
     champion_error: str | None = None
+    best_champion_error: str | None = None
     references: Mapping[str, ArmEvaluation | None] = field(default_factory=dict)
     looks: int
     versions: Mapping[str, str] = field(default_factory=dict)

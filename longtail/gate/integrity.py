@@ -113,6 +113,13 @@ def _champion_known(inputs: GateInputs, _: GatePolicy) -> Finding:
 def _best_champion_known(inputs: GateInputs, _: GatePolicy) -> Finding:
     if inputs.champion_state == "none" and not inputs.references:
         return Finding(True, "First release: there is no earlier champion to fall short of.")
+    if inputs.best_champion_error:
+        detail = (
+            "The best champion of the last twelve months could not be scored: "
+            f"{inputs.best_champion_error}. Restore its bundle where MLflow keeps it; or delete "
+            "that version of the registered model in MLflow, then it is passed over."
+        )
+        return Finding(False, detail)
     usable(inputs, BEST_CHAMPION)
     if BEST_CHAMPION in references_to_judge(inputs):
         detail = (

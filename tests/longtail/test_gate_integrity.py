@@ -171,3 +171,11 @@ def test_the_draws_follow_the_arms():
 def test_reasons_do_not_repeat_themselves():
     verdict = decide(with_arm(WIN, "bce", None), POLICY)
     assert len(set(verdict.reasons)) == len(verdict.reasons)
+
+
+def test_a_best_champion_that_cannot_be_scored_is_named_with_what_to_do():
+    inputs = replace(with_arm(WIN, "best_champion", None), best_champion_error="version 3, no file")
+    verdict = decide(inputs, POLICY)
+    (rule,) = (one for one in verdict.failed if one.name == "best_champion_known")
+    assert "could not be scored: version 3, no file. Restore its bundle" in rule.detail
+    assert "champion_known" not in {one.name for one in verdict.failed}

@@ -137,6 +137,19 @@ def test_the_best_of_the_year_stands_beside_a_champion_that_is_not_it(run, split
     assert not np.allclose(one.probabilities, other.probabilities)
 
 
+def test_a_best_champion_whose_bundle_is_gone_is_named_and_the_champion_is_still_scored(
+    run, split, release
+):
+    release(1, 0.7, seed=0)
+    for weights in (run.store / "mlartifacts").rglob("model.safetensors"):
+        weights.unlink()
+    release(2, 0.6, seed=1)
+    champion = score(run, split)
+
+    assert (champion.state, [arm.arm for arm in champion.arms]) == ("scored", ["champion"])
+    assert champion.best_error.startswith("version 1, ")
+
+
 def test_a_damaged_champion_is_a_finding_with_its_file(run, split, release):
     release(1, 0.5, seed=0)
     for weights in (run.store / "mlartifacts").rglob("model.safetensors"):
