@@ -105,6 +105,8 @@ class ErrorsInWords(logging.Filter):
         if logging.getLogger("prefect").isEnabledFor(logging.DEBUG):
             return True
         error = record.exc_info[1] if record.exc_info else None
+        if type(error).__name__ == "FailedRun":
+            return False  # a run that is Blocked, say: no exception, and its state has told why
         sentence = in_words(error)
         if sentence is not None:
             known = sentence in self._told

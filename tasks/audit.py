@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _FILES = (AUDIT, WORK_LIST, LABELLING, CORRECTIONS)
 
 
-@task(name="audit", cache_policy=NO_CACHE)
+@task(name="audit", task_run_name="audit annotations", cache_policy=NO_CACHE)
 def audit_dataset(
     run: RunHandle, dataset: DatasetHandle, data: DataSettings, settings: AuditSettings
 ) -> Path:
@@ -55,7 +55,7 @@ def audit_dataset(
     )  # fmt: skip
 
 
-@task(name="audit export", cache_policy=NO_CACHE)
+@task(name="audit export", task_run_name="audit annotations", cache_policy=NO_CACHE)
 def audit_export(
     run: RunHandle, accepted: Path, data: DataSettings, settings: AuditSettings
 ) -> Path:

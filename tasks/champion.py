@@ -25,13 +25,13 @@ from tasks.stages import timed
 logger = logging.getLogger(__name__)
 
 
-@task(name="repair registry", cache_policy=NO_CACHE)
+@task(name="repair registry", task_run_name="repair registry", cache_policy=NO_CACHE)
 def repair_registry(run: RunHandle, settings: PublishSettings) -> None:
     """Finish or discard what a promotion that was killed half-way left behind."""
     open_promotions(settings, run.store, run.name).repair()
 
 
-@task(name="score champion", cache_policy=NO_CACHE)
+@task(name="score champion", task_run_name="score champion", cache_policy=NO_CACHE)
 def score_champion(run: RunHandle, split: SplitHandle, settings: PublishSettings) -> ChampionHandle:
     """Score the champion and the year's best, as they serve, on the test rows of this run.
 

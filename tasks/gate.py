@@ -31,7 +31,7 @@ VERDICT_PAGE = "verdict.md"
 _CURVE_POINTS = 99
 
 
-@task(name="evaluate and gate", cache_policy=NO_CACHE)
+@task(name="evaluate and gate", task_run_name="judge candidate", cache_policy=NO_CACHE)
 def judge(
     run: RunHandle,
     split: SplitHandle,

@@ -76,7 +76,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-@task(name="write leaderboard")
+@task(name="write leaderboard", task_run_name="write leaderboard")
 def write_leaderboard(
     root: Path,
     data_sets: Sequence[DataSet],

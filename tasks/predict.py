@@ -72,7 +72,7 @@ class PredictionParts(Settings):
         return [part for part in range(self.count) if not _readable(self.scores(part))]
 
 
-@task(name="check texts")
+@task(name="check texts", task_run_name="check texts")
 def prepare_predictions(
     name: str,
     store: Path,
@@ -125,7 +125,7 @@ def score_part(parts: PredictionParts, part: int) -> None:
     logger.info("part %d of %d: %d texts", part + 1, parts.count, len(ids))
 
 
-@task(name="write predictions")
+@task(name="write predictions", task_run_name="write predictions")
 def write_parts(parts: PredictionParts) -> PredictionHandle:
     """Put the parts together in the texts' order, write the output and remove the parts."""
     info = read_info(parts.bundle)

@@ -31,7 +31,7 @@ from tasks.tracking import RUN_TAG, tracked_run
 logger = logging.getLogger(__name__)
 
 
-@task(name="check candidate", cache_policy=NO_CACHE)
+@task(name="check candidate", task_run_name="check candidate", cache_policy=NO_CACHE)
 def check_candidate(
     run: RunHandle,
     split: SplitHandle,
@@ -49,7 +49,7 @@ def check_candidate(
     return verdict
 
 
-@task(name="publish candidate", cache_policy=NO_CACHE)
+@task(name="publish candidate", task_run_name="publish candidate", cache_policy=NO_CACHE)
 def publish_candidate(
     run: RunHandle,
     split: SplitHandle,

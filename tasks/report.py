@@ -22,7 +22,7 @@ _PAGES = {
 }
 
 
-@task(name="write report", cache_policy=NO_CACHE)
+@task(name="write report", task_run_name="write report", cache_policy=NO_CACHE)
 def write_report(run: RunHandle) -> Path:
     """Render the page people forward."""
     with timed(run, "report"):

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SELECTION = "selection.json"
 
 
-@task(name="select candidate", cache_policy=NO_CACHE)
+@task(name="select candidate", task_run_name="select candidate", cache_policy=NO_CACHE)
 def select_candidate(
     run: RunHandle, split: SplitHandle, shortlist: tuple[ArmHandle, ...], baseline: ArmHandle
 ) -> tuple[ArmHandle, ...]:

@@ -52,7 +52,7 @@ class _Divided:
     skipped: int
 
 
-@task(name="split", cache_policy=NO_CACHE)
+@task(name="split", task_run_name="split data set", cache_policy=NO_CACHE)
 def split_dataset(
     run: RunHandle,
     dataset: DatasetHandle,

@@ -12,7 +12,7 @@ from tasks.stages import timed
 from tasks.tracking import log_retrain
 
 
-@task(name="log to MLflow", cache_policy=NO_CACHE)
+@task(name="log to MLflow", task_run_name="log to MLflow", cache_policy=NO_CACHE)
 def track_run(run: RunHandle, dataset: DatasetHandle | None, settings: PublishSettings) -> str:
     """Log configuration, metrics, curves, verdict and report.
 

@@ -43,7 +43,7 @@ _ABANDONED_DAYS = 30.0
 _DAY = 86400.0
 
 
-@task(name="train linear")
+@task(name="train linear", task_run_name="train linear")
 def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -> ArmHandle:
     """Fit TF-IDF with one linear classifier per label, save it, score validation and test."""
     directory = run.directory / "arms" / "linear"
