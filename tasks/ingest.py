@@ -26,7 +26,7 @@ from longtail.taxonomy import load_taxonomy
 from tasks.artifacts import artifact_key, publish_table
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.inbox_state import mark_taken
-from tasks.stages import run_stage, stage_key, timed
+from tasks.stages import run_stage, stage_cache, stage_key, timed
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ _VOICES = "voices.parquet"
 _DATA_DOCS = "data_docs"
 _FILES = (_ACCOUNT, _ACCEPTED, _VOICES, "quarantine.parquet", "skipped.parquet", _DATA_DOCS)
 _CODE = ("tasks.ingest", "data_contracts.ingest")
+_WITH_TEXTS = ("ingest", "split", "audit")
 _LATER = {
     "path", "export", "max_deleted", "taxonomy", "add_parents", "corrections", "as_of",
     "min_label_support", "merge_duplicates", "near_duplicate_similarity",
@@ -48,7 +49,7 @@ _SPARED = (
 _COUNTS = ("added", "changed", "unchanged", "merged", "outdated", "deleted")
 
 
-@task(name="ingest", cache_policy=NO_CACHE)
+@task(name="ingest", task_run_name="ingest export", cache_policy=NO_CACHE)
 def ingest_export(run: RunHandle, path: str, settings: DataSettings) -> Path:
     """Hold an export to the contract; returns the accepted annotations' Parquet file."""
     content = content_digests(path)
@@ -128,7 +129,7 @@ def _timeless(directory: Path, settings: DataSettings) -> bool:
     return True
 
 
-@task(name="update data set", cache_policy=NO_CACHE)
+@task(name="update data set", task_run_name="update data set", cache_policy=NO_CACHE)
 def update_dataset(
     run: RunHandle, accepted: Path, settings: DataSettings, *, merge_duplicates: bool
 ) -> DatasetHandle:
@@ -171,7 +172,7 @@ def _update(
     return _handle(upserted.version)
 
 
-@task(name="read data set", cache_policy=NO_CACHE)
+@task(name="read data set", task_run_name="read data set", cache_policy=NO_CACHE)
 def current_dataset(run: RunHandle) -> DatasetHandle:
     """The data set as it is stored.
 
@@ -187,10 +188,9 @@ def current_dataset(run: RunHandle) -> DatasetHandle:
 
 
 def _forget_deleted(run: RunHandle, store: DatasetStore, version: DatasetVersion) -> None:
-    """Purge the activations of the texts that a version has deleted.
+    """Purge what is cached of the texts that a version has deleted.
 
-    Another run may hold the cache for long: then they go when the cache is full, and this run
-    goes on.
+    Another run may hold a cache for long: then they go when it is full, and this run goes on.
     """
     from longtail.activations import ActivationCache
 
@@ -199,11 +199,11 @@ def _forget_deleted(run: RunHandle, store: DatasetStore, version: DatasetVersion
     before = store.read(version.version - 1, ["id", "text"])
     texts = before["text"].filter(pc.is_in(before["id"], gone.combine_chunks())).to_pylist()
     try:
+        for stage in _WITH_TEXTS:
+            stage_cache(run).clear(stage)
         removed = ActivationCache(run.cache).purge(texts)
     except StoreError as error:
-        logger.warning(
-            "The activations of %d deleted texts are still cached: %s", len(texts), error
-        )
+        logger.warning("Copies of %d deleted texts are still cached: %s", len(texts), error)
         return
     logger.info("%d activations of %d deleted texts purged", removed, len(texts))
 

@@ -308,6 +308,20 @@ def test_the_store_takes_over_and_the_cache_stays_whole(new_run, export):
     assert cached(run, "ingest") is True
 
 
+def test_results_that_hold_a_deleted_text_are_forgotten(new_run, tmp_path):
+    full = DataSettings(export="full", max_deleted=1.0)
+    for stop in (40, 39):
+        run = new_run()
+        path = write_export(tmp_path / "export.jsonl", rows(0, stop))
+        accepted = ingest_export.fn(run, path, full)
+        dataset = update_dataset.fn(run, accepted, full, merge_duplicates=True)
+        kept = [entry.stage for entry in stage_cache(run).entries()]
+        assert kept == (["ingest"] if stop == 40 else ["other"])
+        split(run, dataset)
+        run_stage(run, "other", "k", run.directory / "other", lambda _: None)
+        assert len(stage_cache(run).entries()) == (3 if stop == 40 else 2)
+
+
 # ── split ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -451,6 +465,7 @@ def test_an_audit_is_taken_over_and_its_page_names_the_run(new_run, monkeypatch,
         patched.setattr(tasks.audit, "run_audit", None)  # would fail
         shown.clear()
         page = audit_dataset.fn(second, dataset, DataSettings(), settings)
+    assert str(second.directory) in shown["desk-audit"]
     audit_dataset.fn(third, dataset, DataSettings(), settings.model_copy(update={"folds": 3}))
 
     assert [cached(run, "audit") for run in (first, second, third)] == [False, True, False]
