@@ -300,9 +300,4 @@ def test_whoever_debugs_sees_everything():
 def test_a_state_of_ones_own_is_not_told_as_an_exception():
     from prefect.exceptions import FailedRun
 
-    try:
-        raise FailedRun("the run's directory")
-    except FailedRun:
-        raised = sys.exc_info()
-    record = logging.LogRecord("prefect.flow_runs", 40, "engine.py", 1, "Exited", (), raised)
-    assert ErrorsInWords(caller_tells=False).filter(record) is False
+    assert logged(ErrorsInWords(caller_tells=False), FailedRun("the run's directory")) is None
