@@ -154,6 +154,19 @@ def test_variables_of_the_services_are_settings_of_prefect_or_ours():
         assert name.startswith(("PREFECT_", "POSTGRES_")) or name in OUR_VARIABLES, name
 
 
+def test_prefect_takes_the_values_that_its_server_is_given(monkeypatch):
+    for name, value in SERVICES["server"]["environment"].items():
+        filled = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", filled))
+    server = Settings().server
+
+    url = server.database.connection_url.get_secret_value()
+    assert url == "postgresql+asyncpg://prefect:secret@postgres:5432/prefect"
+    assert server.events.retention_period.days == 7
+    assert server.services.db_vacuum.retention_period.days == 30
+    assert server.services.db_vacuum.enabled == {"events", "flow_runs"}
+
+
 def test_services_of_ours_are_confined_and_open_on_this_machine_alone():
     assert SERVICES["postgres"]["image"].partition(":")[2][0].isdigit()
     assert "ports" not in SERVICES["postgres"]
