@@ -103,11 +103,11 @@ def test_two_machines_share_data_splits_champion_and_runs(
     two = store_of("two", s3_url, tmp_path, monkeypatch)
     assert not (two / NAME / "dataset").exists()  # predicting needs none
 
-    code = on(
-        "two", *retrain, "--data", str(tickets_week2), "--set", "training.epochs=1",
+    second = [
+        *retrain, "--data", str(tickets_week2), "--set", "training.epochs=1",
         "--set", "gate.floors.micro_f1=0.999",
-    )  # fmt: skip
-    assert code == EXIT_BLOCKED
+    ]  # fmt: skip
+    assert on("two", *second) == EXIT_BLOCKED
     check_store(s3_url)
     run = newest_run(two)
     assert storage.read_json(run / "metrics.json")["arms"]["champion"]["version"] == 1
@@ -121,6 +121,11 @@ def test_two_machines_share_data_splits_champion_and_runs(
     check_store(s3_url)
     assert on("two", "predict", "--data", str(tickets_week2), "--out", str(out)) == 0
     assert "labelled by version 2" in capsys.readouterr().out
+
+    # Nothing has changed since: the first machine finds the verdict that the second one wrote.
+    capsys.readouterr()
+    assert on("one", *second) == EXIT_PROMOTED
+    assert f"nothing has changed since run {run.name}" in " ".join(capsys.readouterr().out.split())
 
 
 def newest_run(store: Path) -> Path:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -344,24 +345,56 @@ def test_a_commit_over_another_ones_is_refused_even_with_a_lease(machine, monkey
     assert read(there, "dataset/texts") == "of the other"
 
 
+def worker(url, home, count, seconds=60.0):
+    """A process on a machine of its own that appends lines and prints which are committed."""
+    script = str(Path(__file__).with_name("appending_worker.py"))
+    return subprocess.Popen(
+        [sys.executable, script, url, str(home), str(count), str(seconds)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def numbers(store, home):
+    """The lines of one worker in the shared journal."""
+    mirror.fetch(store.root / NAME)
+    entries = Journal(store.root / NAME / "looks.jsonl").entries()
+    return [entry["number"] for entry in entries if entry["worker"] == str(home)]
+
+
 @pytest.mark.slow
 def test_two_processes_on_two_machines_lose_no_line(machine, s3_url, tmp_path):
-    here, count = machine("here"), 20
-    command = [sys.executable, str(Path(__file__).with_name("appending_worker.py")), s3_url]
-    workers = [
-        subprocess.Popen(
-            [*command, str(tmp_path / name), str(count)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        for name in ("one", "two")
-    ]
-    assert [worker.wait(240) for worker in workers] == [0, 0]
+    here, homes, count = machine("here"), (tmp_path / "one", tmp_path / "two"), 20
+    workers = [worker(s3_url, home, count) for home in homes]
+    for process in workers:
+        process.communicate(timeout=240)
+        assert process.returncode == 0
 
-    mirror.fetch(here.root / NAME)
-    entries = Journal(here.root / NAME / "looks.jsonl").entries()
-    for name in ("one", "two"):
-        numbers = [entry["number"] for entry in entries if entry["worker"].endswith(name)]
-        assert numbers == [*range(count)]
+    for home in homes:
+        assert numbers(here, home) == [*range(count)]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing_it_had_committed(machine, s3_url, tmp_path):
+    """At moments that nobody chose: the next one takes the lease over and goes on."""
+    here, random = machine("here"), Random(5)
+    for round_ in range(4):
+        home = tmp_path / f"killed-{round_}"
+        process = worker(s3_url, home, 1000, seconds=1.0)
+        for _ in range(random.randint(1, 6)):
+            said = process.stdout.readline()
+        time.sleep(random.uniform(0.0, 0.05))
+        process.kill()
+        rest, _ = process.communicate(timeout=60)
+        committed = int((said + rest).split()[-1])
+
+        found = numbers(here, home)
+        assert found == [*range(len(found))]
+        assert len(found) in {committed + 1, committed + 2}  # the last may not have been printed
+
+    after = worker(s3_url, tmp_path / "after", 2, seconds=1.0)
+    after.communicate(timeout=60)
+    assert after.returncode == 0
+    assert numbers(here, tmp_path / "after") == [0, 1]
 
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────
