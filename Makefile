@@ -10,7 +10,7 @@ OR_BLOCKED := || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-integration lint format fuzz smoke ui deploy clean
+.PHONY: help demo test test-integration test-chaos lint format fuzz smoke ui deploy clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -31,6 +31,9 @@ test: $(VENV)/.dev ## The tests, but for those of the two targets below: minutes
 
 test-integration: $(VENV)/.dev ## The tests against a real local Prefect server and worker
 	$(BIN)/python -m pytest tests/integration -m integration $(ARGS)
+
+test-chaos: $(VENV)/.dev ## Retrains killed with -9 at random moments; ARGS="--kills 100", "--seeds 1,2"
+	$(BIN)/python tests/chaos/kill_runs.py $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, and the rules of which package may import which
 	$(BIN)/ruff check .
