@@ -143,8 +143,8 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="DIR",
-        help="what persists between runs: data sets, splits, registry "
-        "(default: $LONGTAIL_STORE, else ./longtail-store)",
+        help="what persists between runs: data sets, splits, registry; or s3://BUCKET/PREFIX, "
+        "which workers share (default: $LONGTAIL_STORE, else ./longtail-store)",
     )
 
 
