@@ -48,7 +48,8 @@ def run_retrain(config: RetrainConfig) -> int:
     if state.name != "Unchanged":
         return EXIT_PROMOTED if state.name == "Promoted" else EXIT_BLOCKED
     Console().print(f"{state.message}", markup=False, highlight=False)
-    promoted = load_run(directory).verdict["decision"] == "promote"
+    run = load_run(directory)
+    promoted = run.verdict["decision"] == "promote" and not run.waits
     return EXIT_PROMOTED if promoted else EXIT_BLOCKED
 
 

@@ -16,7 +16,7 @@ from flows.store import located, open_store, read_by
 from longtail.config import CONTENDER, LossSettings
 from tasks.audit import audit_dataset, note_failure
 from tasks.champion import repair_registry, score_champion
-from tasks.decisions import asks
+from tasks.decisions import asks, waiting_alike
 from tasks.gate import judge
 from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
 from tasks.housekeeping import keep_house
@@ -56,7 +56,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
         return quarantined(run, error)
     split = split_dataset(run, dataset, config.data, config.split, config.groups)
     key = judged_by(run, dataset, split, config.encoder, _matters(config))
-    standing = standing_verdict(run, key, config.publish, config.out)
+    standing = standing_verdict(run, key, config.publish, config.out) or waiting_alike(run, key)
     if standing is not None:
         _keep_house(run, config)
         return Completed(name="Unchanged", message=standing.sentence, data=str(standing.directory))

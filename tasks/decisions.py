@@ -22,10 +22,12 @@ from longtail.gate import Verdict, approve, disapprove, override, reject
 from longtail.gate.verdict import CANDIDATE_RULE
 from longtail.mirror import fetch, share
 from longtail.report import PENDING
+from tasks.artifacts import location
 from tasks.gate import VERDICT
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.publishing import NotPublishableError, judged_against
 from tasks.run import read_run
+from tasks.unchanged import JUDGED_BY, Standing
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +214,38 @@ def lapsed(store: Path, name: str, now: dt.datetime) -> list[tuple[RunHandle, Wa
         if waiting.decided is not None and waiting.decided.decision == "lapse":
             found.append((run, waiting))
     return found
+
+
+def waiting_alike(run: RunHandle, key: str) -> Standing | None:
+    """A suspended run made of the same as this one: nobody is asked the same thing twice.
+
+    Args:
+        run: this run; with ``stages.force`` everything is new.
+        key: see :func:`tasks.unchanged.judged_by`.
+    """
+    if run.stages.force:
+        return None
+    for path in sorted((run.model_store / _FOLDER).glob("*.json")):
+        ticket = Ticket.model_validate(storage.read_json(path))
+        directory = run.model_store / ticket.directory
+        fetch(directory)
+        made_of = directory / JUDGED_BY
+        if not made_of.is_file() or storage.read_json(made_of)["key"] != key:
+            continue
+        other = run_of(ticket, run.store, run.name)
+        waiting = read_waiting(other)
+        if waiting is not None and waiting.until is not None and _now() < waiting.until:
+            report = location(run, directory / "report.html")
+            sentence = (
+                f"{run.name}: nothing has changed since run {other.id}, whose verdict waits for a "
+                f"decision. Report: {report}"
+            )
+            return Standing(directory, other.id, waiting.verdict, sentence)
+    return None
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 def _ticket(model_store: Path, flow_run: str) -> Path:

@@ -16,6 +16,7 @@ from longtail import storage
 from longtail.config import Settings, StageSettings
 from longtail.errors import ConfigError
 from longtail.mirror import find_mirror, share
+from longtail.report.files import PENDING
 from tasks.handles import RunHandle
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,14 @@ def is_under_way(directory: Path) -> bool:
     return True
 
 
+def _is_suspended(directory: Path) -> bool:
+    """Whether a flow run that is resumed later will look for its verdict here."""
+    pending = directory / PENDING
+    if (directory / "verdict.json").is_file() or not pending.is_file():
+        return False
+    return storage.read_json(pending).get("flow_run") is not None
+
+
 def _make_room(directory: Path) -> None:
     if not directory.is_dir():
         raise ConfigError(f"{directory}: --out must be a directory, found a file")
@@ -118,6 +127,11 @@ def _make_room(directory: Path) -> None:
     if is_under_way(directory):
         raise ConfigError(
             f"{directory}: another run is writing here; wait for it, or choose another --out"
+        )
+    if _is_suspended(directory):
+        raise ConfigError(
+            f"{directory}: a suspended run waits here for a person's decision; resume it first, or "
+            "choose another --out"
         )
     number = 1
     while (kept := directory.with_name(f"{directory.name}.{number}")).exists():

@@ -26,9 +26,11 @@ from tasks.decisions import (
     read_ticket,
     read_waiting,
     run_of,
+    waiting_alike,
 )
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.run import open_run
+from tasks.unchanged import JUDGED_BY
 
 NOW = dt.datetime(2026, 11, 23, 6, 0, tzinfo=dt.UTC)
 NUMBER = "0b5ad9a1-8f4e-4a5e-9f0b-2a46a1c3a001"
@@ -204,3 +206,29 @@ def test_a_ticket_that_leads_nowhere_goes(run, how):
         (run.directory / PENDING).unlink()
     assert lapsed(run.store, run.name, NOW) == []
     assert list(Path(run.model_store / "waiting").iterdir()) == []
+
+
+def test_nobody_is_asked_the_same_thing_twice(run):
+    suspend(run)
+    pending = read_waiting(run)
+    until = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    keep_waiting(run, pending.model_copy(update={"until": until}))
+    storage.write_json(run.directory / JUDGED_BY, {"key": "same"})
+    again = open_run("tickets", run.store, None, GatePolicy())
+
+    assert waiting_alike(again, "other") is None
+    standing = waiting_alike(again, "same")
+    assert (standing.directory, standing.run) == (run.directory, run.id)
+    assert "whose verdict waits for a decision" in standing.sentence
+    forced = again.model_copy(update={"stages": again.stages.model_copy(update={"force": True})})
+    assert waiting_alike(forced, "same") is None
+    decide(run, decision("reject"))
+    storage.write_json(run.directory / "verdict.json", PASSING.model_dump(mode="json"))
+    assert waiting_alike(again, "same") is None
+
+
+def test_a_suspended_runs_directory_is_not_moved(tmp_path):
+    store, out = tmp_path / "store", str(tmp_path / "out")
+    suspend(open_run("tickets", store, out, GatePolicy()))
+    with pytest.raises(ConfigError, match="waits here for a person's decision"):
+        open_run("tickets", store, out, GatePolicy())
