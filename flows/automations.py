@@ -1,7 +1,10 @@
 """What the deployments need on a Prefect server beside themselves, made by one idempotent call.
 
-The global concurrency limit of the GPU; automations that tell a team what happened; one that tells
-it of automations that could not act; one that ends runs whose machine is gone.
+The global concurrency limit of the GPU; automations that tell a team what happened, and one that
+tells it of automations that could not act.
+
+All triggers are such that Prefect writes before it reads: one with ``after`` reads first, and on
+SQLite then fails as locked, which has every other automation of the same event act once more.
 """
 
 from __future__ import annotations
@@ -21,9 +24,8 @@ CHANNEL = "longtail-channel-"
 STARTER = "retrain on annotations"
 """The event trigger of that deployment: deploying makes it, and it comes and goes with it."""
 GPU = "gpu"
+SKIP = f"{PREFIX}skip late looks at the inbox"
 ALERT = f"{PREFIX}an automation could not act"
-LOST = f"{PREFIX}lost runs"
-LOST_AFTER = 600
 _MESSAGE = "{{ event.payload.validated_state.message }}"
 _PAGE = "{{ flow_run | ui_url }}"
 _RUNS = ("retrain", "predict", "compare", "rollback")
@@ -54,14 +56,12 @@ def automations(told: NotificationSettings, channels: Sequence[str]) -> list[dic
         told: of what the channels are told.
         channels: ids of the notification blocks.
     """
-    made = [_lost_runs()]
+    made = [_skip_late_looks()]
     if not channels:
         return made
     for occasion in told.on:
         for name, states, tags, sentence, quiet in _TOLD[occasion]:
-            trigger = _trigger([f"prefect.flow-run.{state}" for state in states], quiet=quiet)
-            trigger["match"] = {"prefect.resource.id": "prefect.flow-run.*"}
-            trigger["match_related"] = _tagged(tags)
+            trigger = _flow_runs(states, tags, quiet)
             subject = f"Longtail: {{{{ flow_run.name }}}} {name}"
             actions = _notify(channels, subject, f"{sentence}\n{_PAGE}")
             made.append({"name": PREFIX + name, "trigger": trigger, "actions": actions})
@@ -89,7 +89,8 @@ def set_up(told: NotificationSettings, client: SyncPrefectClient) -> list[str]:
     wanted = automations(told, channels)
     removed = _set_up_automations(wanted, client)
     _remove_channels(len(urls), client)
-    said.append(f"Automations: {', '.join(one['name'].removeprefix(PREFIX) for one in wanted)}.")
+    names = ", ".join(one["name"].removeprefix(PREFIX) for one in wanted)
+    said.append(f"Automations, for {len(urls)} channel(s): {names}.")
     if removed:
         said.append(f"Removed: {', '.join(removed)}.")
     if not urls:
@@ -163,19 +164,12 @@ def _set_up_automations(
     return sorted(one.name.removeprefix(PREFIX) for one in gone)
 
 
-def _lost_runs() -> dict[str, Any]:
-    """A run that no longer gives a sign of life has crashed: its worker cannot say so."""
-    trigger = _trigger(["prefect.flow-run.*"], quiet=LOST_AFTER)
-    trigger |= {
-        "posture": "Proactive",
-        "after": ["prefect.flow-run.heartbeat"],
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": _tagged(["longtail"]),
-        "for_each": ["prefect.resource.id"],
-    }
-    said = f"No sign of life for {LOST_AFTER // 60} minutes: its process or its machine is gone."
-    action = {"type": "change-flow-run-state", "state": "CRASHED", "name": "Crashed"}
-    return {"name": LOST, "trigger": trigger, "actions": [{**action, "message": said}]}
+def _skip_late_looks() -> dict[str, Any]:
+    """While no worker is there, looks at the inbox would pile up, and all be made afterwards."""
+    trigger = _flow_runs(["Late"], ["watch"])
+    said = "No worker took it in time; the next look sees what this one would have seen."
+    action = {"type": "change-flow-run-state", "state": "CANCELLED", "name": "Skipped"}
+    return {"name": SKIP, "trigger": trigger, "actions": [{**action, "message": said}]}
 
 
 def _alert(channels: Sequence[str]) -> dict[str, Any]:
@@ -197,11 +191,14 @@ def _trigger(events: Sequence[str], quiet: int = 0) -> dict[str, Any]:
             "within": quiet}  # fmt: skip
 
 
-def _tagged(tags: Sequence[str]) -> dict[str, Any]:
-    return {
+def _flow_runs(states: Sequence[str], tags: Sequence[str], quiet: int = 0) -> dict[str, Any]:
+    trigger = _trigger([f"prefect.flow-run.{state}" for state in states], quiet)
+    trigger["match"] = {"prefect.resource.id": "prefect.flow-run.*"}
+    trigger["match_related"] = {
         "prefect.resource.role": "tag",
         "prefect.resource.id": [f"prefect.tag.{tag}" for tag in tags],
     }
+    return trigger
 
 
 def _notify(channels: Sequence[str], subject: str, body: str) -> list[dict[str, Any]]:

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from flows.config import DEPLOYMENT, RetrainConfig, load_config
-from longtail.config import Settings
+from longtail.config import Settings, WatchSettings
 from longtail.errors import ConfigError
 
 Occasion = Literal["promoted", "blocked", "failed", "quarantined", "waiting"]
 WEEKLY = "retrain-weekly"
-ON_ANNOTATIONS = "retrain-on-annotations"
+WATCH = "watch"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -81,6 +81,7 @@ class DeploymentSettings(Settings):
 
     schedule: ScheduleSettings = ScheduleSettings()
     notifications: NotificationSettings = NotificationSettings()
+    watch: WatchSettings = WatchSettings()
 
 
 def load_deployment(file: str | None) -> DeploymentSettings:
@@ -108,9 +109,18 @@ def rendered(prefect_file: Mapping[str, Any], profile: str | None) -> dict[str, 
     settings = load_deployment(profile)
     for deployment in content["deployments"]:
         _configure(deployment, config)
-        if deployment["name"] == WEEKLY and "schedule" in settings.model_fields_set:
-            deployment["schedules"][0] |= settings.schedule.model_dump()
+        _start(deployment, settings)
     return content
+
+
+def _start(deployment: dict[str, Any], settings: DeploymentSettings) -> None:
+    """When the deployment starts by itself: what the profile does not say stays as in the file."""
+    if deployment["name"] == WEEKLY and "schedule" in settings.model_fields_set:
+        deployment["schedules"][0] |= settings.schedule.model_dump()
+    if deployment["name"] == WATCH and "watch" in settings.model_fields_set:
+        deployment["schedules"][0]["active"] = True
+        watched = settings.watch.model_dump(exclude_unset=True)
+        deployment["parameters"]["config"]["watch"] |= watched
 
 
 def _configure(deployment: dict[str, Any], config: Mapping[str, Any]) -> None:
@@ -122,6 +132,9 @@ def _configure(deployment: dict[str, Any], config: Mapping[str, Any]) -> None:
         parameters["config"] = _merged(parameters["config"], config)
     elif flow == "predict":
         parameters["config"] = _merged(parameters["config"], shared)
+    elif flow == "watch":
+        read = {key: value for key, value in config.get("data", {}).items() if key != "path"}
+        parameters["config"] = _merged(parameters["config"], {**shared, "data": read})
     elif flow == "compare":
         parameters["config"] = _compared(parameters["config"], config)
     elif flow == "rollback":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.automations import GPU, LOST, PREFIX, STARTER
+from flows.automations import GPU, PREFIX, SKIP, STARTER
+from flows.deployment import WATCH
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -96,13 +97,13 @@ def _deployments(client: SyncPrefectClient, names: Collection[str]) -> Iterator[
         schedules = deployment["schedules"]
         if deployment["paused"]:
             yield f"{name} is paused: resume it on its page."
-        elif schedules and not any(schedule["active"] for schedule in schedules):
+        elif name != WATCH and schedules and not any(schedule["active"] for schedule in schedules):
             yield f"The schedule of {name} is switched off, so it starts only by hand."
 
 
 def _automations(client: SyncPrefectClient) -> Iterator[str]:
     found = {one["name"]: one for one in _all(client, "/automations/filter")}
-    if LOST not in found:
+    if SKIP not in found:
         yield f"The automations are not there: {_SET_UP} with your profile."
     if STARTER not in found:
         yield f"New annotations start nothing, as their automation is not there: {_DEPLOY}."
