@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.config import RetrainConfig
+from flows.deployment import NotificationSettings, ScheduleSettings
+from longtail.config import WatchSettings
 
 _INTRODUCTION = """\
 # Configuration
@@ -24,6 +26,19 @@ Made by `python -m flows.reference` from the models in `flows/config.py` and `lo
 A retrain takes one configuration. Give it as YAML (`--config FILE`), change single settings with
 `--set KEY=VALUE` (such as `--set training.epochs=6`), or fill in the form of the deployment. An
 unknown key or a value out of range is refused before anything runs.
+"""
+
+_WATCH = """\
+# A watch
+
+`longtail watch` and the deployment `watch` take `name`, `store`, `data` as above without a path, and
+`watch`; see [the inbox](inbox.md)."""
+
+_DEPLOYMENT = """\
+# Settings of the deployments
+
+A profile's section `deployment`, which a run does not read; see `deployments/README.md`. Its
+`watch` is below.
 """
 
 _TYPES = {
@@ -40,6 +55,11 @@ def page() -> str:
     """The whole page, in Markdown."""
     lines = [_INTRODUCTION]
     _section("", RetrainConfig, lines)
+    lines += [_DEPLOYMENT, ""]
+    for key, section in (("schedule", ScheduleSettings), ("notifications", NotificationSettings)):
+        _section(f"deployment.{key}", section, lines)
+    lines += [_WATCH, ""]
+    _section("watch", WatchSettings, lines)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.automations import GPU, PREFIX, SKIP, STARTER
 from flows.deployment import WATCH
+from tasks.server_slot import stale_slots
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
+SILENCE = dt.timedelta(minutes=10)
+"""Runs of the deployments give a sign of life every 30 seconds."""
 _Filter = Literal["/deployments/filter", "/automations/filter", "/flow_runs/filter"]
 _SET_UP = "run `python deployments/local.py setup`"
 _DEPLOY = "run `make deploy`"
@@ -28,10 +32,12 @@ def problems(client: SyncPrefectClient, deployments: Collection[str], pool: str)
     return [
         *_settings(client),
         *_limit(client),
+        *(slot.message for slot in stale_slots([GPU])),
         *_pool(client, pool),
         *_deployments(client, deployments),
         *_automations(client),
         *_late(client),
+        *_lost(client),
     ]
 
 
@@ -123,6 +129,21 @@ def _late(client: SyncPrefectClient) -> Iterator[str]:
     late = _all(client, "/flow_runs/filter", flow_runs=wanted)
     if late:
         yield f"{len(late)} runs are late: no worker has taken them since {_earliest(late)}."
+
+
+def _lost(client: SyncPrefectClient) -> Iterator[str]:
+    """Runs that say they are running, and have stopped to give the signs of life that they gave."""
+    wanted = {"state": {"type": {"any_": ["RUNNING"]}}, "tags": {"all_": ["longtail"]}}
+    for run in _all(client, "/flow_runs/filter", flow_runs=wanted):
+        seen = {"event": {"name": ["prefect.flow-run.heartbeat"]},
+                "resource": {"id": [f"prefect.flow-run.{run['id']}"]}, "order": "DESC"}  # fmt: skip
+        events = client.request("POST", "/events/filter", json={"filter": seen, "limit": 1}).json()
+        last = [dt.datetime.fromisoformat(one["occurred"]) for one in events["events"]]
+        if last and dt.datetime.now(dt.UTC) - last[0] > SILENCE:
+            yield (
+                f"{run['name']} says that it runs, and has given no sign of life since "
+                f"{last[0]:%Y-%m-%d %H:%M} UTC: its machine is gone. Cancel it on its page."
+            )
 
 
 def _earliest(runs: list[dict[str, Any]]) -> str:
