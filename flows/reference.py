@@ -31,8 +31,8 @@ unknown key or a value out of range is refused before anything runs.
 _WATCH = """\
 # A watch
 
-`longtail watch` and the deployment `watch` take `name`, `store`, `data` as above without a path, and
-`watch`; see [the inbox](inbox.md)."""
+`longtail watch` and the deployment `watch` take `name`, `store`, `data` as above without a path,
+and `watch`; see [the inbox](inbox.md)."""
 
 _DEPLOYMENT = """\
 # Settings of the deployments
