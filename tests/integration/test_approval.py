@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -18,19 +20,24 @@ BLOCKING = {"min_test_texts": 50, "min_group_positives": 20, "floors": {"micro_f
 
 
 def suspended(served, name: str, **changes: Any) -> str:
-    """A run that waits for a decision."""
+    """A run that waits for a decision, and whose form is there."""
     number = served.run("retrain-manual", served.smoke(name, **changes))
-    served.wait(number, "Suspended", timeout=180)
+    served.wait(number, "Suspended", timeout=240)
+    deadline = time.monotonic() + 30
+    while not form_of(served, number)["schema"]:  # Prefect keeps it after the state
+        assert time.monotonic() < deadline, "suspended without a form"
+        time.sleep(0.3)
     return number
 
 
-def shown(served, number: str) -> dict[str, str]:
-    """What the form is made of: the description above it and its schema."""
+def form_of(served, number: str) -> dict[str, Any]:
+    """What the form is made of: its schema and the description above it; None until it is kept."""
     keys = served.flow_run(number)["state"]["state_details"]["run_input_keyset"]
-    return {
-        what: served.api(f"/flow_runs/{number}/input/{keys[what]}")
-        for what in ("description", "schema")
-    }
+    asked = {"prefix": "suspended", "limit": 10}
+    inputs = served.api(f"/flow_runs/{number}/input/filter", asked)
+    kept = {one["key"]: one["value"] for one in inputs}
+    found = {what: kept.get(keys[what]) for what in ("description", "schema")}
+    return {what: value and json.loads(value) for what, value in found.items()}
 
 
 def answer(served, number: str, **values: str) -> Any:
@@ -44,7 +51,7 @@ def log_of(served, name: str) -> list[Any]:
 
 def test_a_run_waits_with_its_verdict_until_somebody_says_who_and_why(served):
     number = suspended(served, "asked", approval="required")
-    form = shown(served, number)
+    form = form_of(served, number)
     assert "asked: the gate says" in form["description"]
     assert "served_as_evaluated" in form["description"]
     assert set(form["schema"]["required"]) == {"decision", "by", "reason"}
