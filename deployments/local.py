@@ -120,7 +120,7 @@ def serve(url: str, port: int, home: Path, profile: str | None) -> None:
             print(f"Starting a Prefect server on port {port}; the first time takes half a minute.")
             command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
             watched["server"] = stack.enter_context(running(command, environment))
-            wait_for_server(url, patience=120.0, server=watched["server"])
+            wait_for_server(url, patience=240.0, server=watched["server"])
         deploy(environment, profile, content)
         set_up(url, profile)
         command = ["worker", "start", "--pool", POOL, "--type", "process"]

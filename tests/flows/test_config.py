@@ -17,6 +17,7 @@ from flows.config import (
     name_of,
     store_directory,
 )
+from flows.deployment import DeploymentSettings
 from longtail.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -216,7 +217,11 @@ def test_every_setting_has_a_row_of_four_cells():
     rows = [line for line in reference.page().splitlines() if line.startswith("| `")]
     keys = [line.split("`")[1] for line in rows]
 
-    assert set(keys) == set(_leaves(RetrainConfig))
+    deployment = {
+        key if key.startswith("watch.") else f"deployment.{key}"
+        for key in _leaves(DeploymentSettings)
+    }
+    assert set(keys) == set(_leaves(RetrainConfig)) | deployment
     assert len(keys) == len(set(keys))
     assert all(len(re.split(r"(?<!\\)\|", row)) == 6 for row in rows)
 
