@@ -7,11 +7,16 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+import tasks.inbox
 from data_contracts.ingest import ingest
 from longtail import storage
 from longtail.annotations.directory import export_files
+from longtail.annotations.merge import merge_annotations
+from longtail.annotations.readers import read_annotations
+from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import DataSettings, WatchSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import StoreError
@@ -51,6 +56,7 @@ class Desk:
             WatchSettings(inbox=str(self.inbox), **{**defaults, **settings}),
         )  # fmt: skip
         self.server = Server()
+        self.send = self.server
         self.now = START
 
     def write(self, name, *rows):
@@ -61,7 +67,7 @@ class Desk:
 
     def look(self, hours=0.0):
         self.now += timedelta(hours=hours)
-        return look(self.watched, self.now, self.server)
+        return look(self.watched, self.now, self.send)
 
     @property
     def state(self):
@@ -321,3 +327,77 @@ def test_an_export_of_another_data_set_is_refused(desk):
     desk.retrain(desk.payloads[0]["path"])
     other = desk.write("2.jsonl", *rows(*(f"b{one}" for one in range(60)), labels=("other",)))
     assert "another data set" in desk.look().refused[str(other)]
+
+
+class Killer:
+    """Ends the process, as it were, at the n-th step of many."""
+
+    def __init__(self, monkeypatch, desk, at):
+        self.left = at
+        replace, copy, send = os.replace, tasks.inbox.copy_file, desk.server.__call__
+        monkeypatch.setattr(os, "replace", self.around(replace))
+        monkeypatch.setattr(tasks.inbox, "copy_file", self.around(copy))
+        desk.send = self.around(send)
+
+    def step(self):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def around(self, function):
+        def stepping(*arguments):
+            self.step()
+            done = function(*arguments)
+            self.step()
+            return done
+
+        return stepping
+
+
+def read_without_contract(path, data, _):
+    """What Great Expectations would let pass, in a hundredth of the time."""
+    read = pa.concat_tables(read_annotations(path, data))
+    merged = merge_annotations(read.select([*ANNOTATIONS.names, "position"]), "latest")
+    return merged.table, merged.voices
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_killed_at_every_step_each_annotation_is_in_one_batch(tmp_path, monkeypatch, first):
+    monkeypatch.setattr(tasks.inbox, "_ingest", read_without_contract)
+    at = first + 1
+    while True:
+        desk = Desk(tmp_path / str(at), min_annotations=2)
+        killed = scenario(desk, monkeypatch, at)
+        for _ in range(3):
+            desk.look(hours=5)
+        said = [
+            one["id"]
+            for payload in desk.payloads
+            for file in export_files(payload["path"])
+            for one in map(json.loads, Path(file).read_text().splitlines())
+        ]
+        assert sorted(said) == ["a", "b", "c", "d", "e"]
+        assert desk.server.sent <= len(desk.payloads) + 1
+        assert desk.state.undelivered == ()
+        if not killed:
+            return
+        at += 4
+
+
+def scenario(desk, monkeypatch, at):
+    """Two looks, one of them killed at a step; returns whether it came to that."""
+    with monkeypatch.context() as patched:
+        Killer(patched, desk, at)
+        try:
+            desk.write("1.jsonl", *rows("a", "b"))
+            (desk.inbox / "2.jsonl").write_bytes(b"\x1f\x8b")
+            desk.look()
+            desk.write("3.jsonl", *rows("c", "d", "e"))
+            desk.look()
+        except KeyboardInterrupt:
+            pass
+        else:
+            return False
+    desk.write("3.jsonl", *rows("c", "d", "e"))
+    desk.send = desk.server
+    return True
