@@ -20,8 +20,9 @@ _DISTRIBUTIONS = {"sklearn": "scikit-learn", "skmultilearn": "scikit-multilearn"
 def code_fingerprint(*modules: str) -> str:
     """SHA-256 over the source of modules and all that they import, in hexadecimal.
 
-    Followed are imports of Longtail's own packages, wherever they stand in a module. Of other
-    packages the installed version counts. The standard library counts as Python's version.
+    Followed are imports of Longtail's own packages, wherever they stand in a module; files beside
+    the modules of a package count with it. Of other packages the installed version counts. The
+    standard library counts as Python's version.
 
     Args:
         modules: dotted names, such as ``longtail.training``.
@@ -63,7 +64,14 @@ def _closure(modules: tuple[str, ...]) -> tuple[set[str], set[str]]:
 
 @cache
 def _digest(module: str) -> str:
-    return hashlib.sha256(_source(module).read_bytes()).hexdigest()
+    """SHA-256 of a module's source; of a package with the files beside it, such as templates."""
+    path = _source(module)
+    whole = hashlib.sha256(path.read_bytes())
+    if path.name == "__init__.py":
+        beside = (one for one in path.parent.iterdir() if one.is_file())
+        for data in sorted(one for one in beside if not one.name.endswith((".py", ".pyc"))):
+            whole.update(f"\0{data.name}\0".encode() + data.read_bytes())
+    return whole.hexdigest()
 
 
 @cache

@@ -156,7 +156,7 @@ def _champion_stands(run: RunHandle, settings: PublishSettings, about: Mapping[s
     try:
         champion = open_promotions(settings, run.store, run.name).champion()
         own = champion is not None and champion.tags.get(RUN_TAG) == about["run"]
-        return own or _champions(run, settings) == about["champions"]
+        return own or bool(_champions(run, settings) == about["champions"])
     except LongtailError as error:
         logger.warning("Whether the last verdict stands cannot be told: %s", error)
         return False

@@ -70,6 +70,15 @@ def test_a_changed_module_behind_an_import_changes_the_fingerprint(toybox, chang
     assert fresh() != before
 
 
+def test_a_file_beside_the_modules_of_a_package_counts(toybox, tmp_path):
+    before = fresh()
+    (tmp_path / "toybox" / "parts" / "page.html.j2").write_text("<p>")
+    with_file = fresh()
+    (tmp_path / "toybox" / "parts" / "page.html.j2").write_text("<b>")
+
+    assert len({before, with_file, fresh()}) == 3
+
+
 def test_a_module_that_nothing_imports_does_not(toybox):
     before = fresh()
     toybox("unrelated", "VALUE = 2\n")
