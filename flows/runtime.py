@@ -25,6 +25,7 @@ _DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
+_TOLD_STATES = ("Finished in state Failed(", "Finished in state Quarantined(")
 _NO_SERVER = (
     "Failed to reach API",
     "Found incompatible versions",
@@ -113,6 +114,6 @@ class ErrorsInWords(logging.Filter):
             self._told.add(sentence)
             record.msg, record.args, record.exc_info = sentence, (), None
             return not (known or self._caller_tells)
-        if self._told and str(record.msg).startswith("Finished in state Failed("):
-            record.msg, record.args = "Finished in state Failed", ()
+        if self._told and str(record.msg).startswith(_TOLD_STATES):
+            record.msg, record.args = str(record.msg).partition("(")[0], ()
         return True

@@ -154,6 +154,21 @@ def test_bad_data_ends_in_a_sentence_and_no_traceback(kind, engine, tmp_path, ca
 
 
 @pytest.mark.slow
+def test_too_many_bad_rows_end_the_flow_run_in_a_state_of_its_own(engine, tmp_path, capsys):
+    from prefect.client.orchestration import get_client
+
+    lines, _, (said, *_) = ON_THE_WAY["torn rows"]
+    file = write(tmp_path / "torn.jsonl", *lines)
+    assert main(["retrain", "--data", str(file), "--store", str(tmp_path / "store")]) == 1
+
+    assert said in capsys.readouterr().err
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs() if run.name == "retrain-torn"]
+    assert [(run.state_name, run.state_type.value) for run in runs] == [("Quarantined", "FAILED")]
+    assert said in runs[0].state.message
+
+
+@pytest.mark.slow
 def test_the_command_itself_says_it_in_a_sentence(tmp_path, environment):
     latin = [b"id,text,labels"] + [b'%d,"caf\xe9 %d","[""a"", ""b""]"' % (i, i) for i in range(9)]
     done = run(
