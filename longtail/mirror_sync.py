@@ -30,6 +30,7 @@ OBJECTS = "objects"
 UPLOAD_SECONDS = 12 * 3600.0
 _FORMAT = 1
 _AT_ONCE = 8
+_PULLS = 3
 
 Entry = dict[str, Any]
 """Of one file in a manifest: object, sha256, bytes."""
@@ -82,21 +83,15 @@ class Part:
         Raises:
             StoreError: an object is missing or damaged, or the store cannot be reached.
         """
-        committed = self._read()
-        if committed.etag is None and self._known().get("etag") is not None:
-            raise StoreError(
-                f"{self.bucket.url}/{self.manifest}: is gone, though it was there; restore it. "
-                f"What was committed last is still in {self.base}; to give it up, delete "
-                f"{self._index}"
-            )
-        wanted = committed.files or {}
-        here = self._digests()
-        self._fetch({path: entry for path, entry in wanted.items()
-                     if here.get(path) != entry["sha256"]})  # fmt: skip
-        for path in here.keys() - wanted.keys():
-            self._remove(path)
-        self._remember(committed.etag)
-        return committed
+        for _ in range(_PULLS):
+            committed = self._read()
+            try:
+                return self._make(committed)
+            except StoreError:
+                # Its objects may go once it is replaced; then the new one is to be fetched.
+                if self._read().etag == committed.etag:
+                    raise
+        raise self._outrun()
 
     def push(self, before: Committed, check: Callable[[], None] = lambda: None) -> Committed:
         """Commit the local files: what is new as objects, and last the manifest.
@@ -156,6 +151,23 @@ class Part:
         committed = self._read()
         if committed.etag not in {None, self._known().get("etag")}:
             raise self._outrun()
+        return committed
+
+    def _make(self, committed: Committed) -> Committed:
+        """Make the local files so."""
+        if committed.etag is None and self._known().get("etag") is not None:
+            raise StoreError(
+                f"{self.bucket.url}/{self.manifest}: is gone, though it was there; restore it. "
+                f"What was committed last is still in {self.base}; to give it up, delete "
+                f"{self._index}"
+            )
+        wanted = committed.files or {}
+        here = self._digests()
+        self._fetch({path: entry for path, entry in wanted.items()
+                     if here.get(path) != entry["sha256"]})  # fmt: skip
+        for path in here.keys() - wanted.keys():
+            self._remove(path)
+        self._remember(committed.etag)
         return committed
 
     def _outrun(self) -> StoreError:

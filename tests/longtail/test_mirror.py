@@ -224,6 +224,26 @@ def test_a_damaged_object_is_named_and_nothing_of_the_pull_appears(machine):
     assert not (there.root / NAME / "dataset").exists()
 
 
+def test_a_pull_that_is_overtaken_fetches_the_new_state(machine, monkeypatch):
+    """Another worker commits, and the objects of the state before are cleared away meanwhile."""
+    here, there = machine("here"), machine("there")
+    write(here, "dataset/texts", "old")
+    download, calls = Bucket.download, []
+
+    def overtake(self, key, path):
+        if not calls:
+            calls.append(key)
+            monkeypatch.setattr(Bucket, "download", download)
+            write(here, "dataset/texts", "new")
+            self.delete([key])
+        download(self, key, path)
+
+    monkeypatch.setattr(Bucket, "download", overtake)
+
+    assert read(there, "dataset/texts") == "new"
+    assert len(calls) == 1
+
+
 def test_a_manifest_that_is_gone_does_not_empty_the_mirror(machine):
     here = machine("here")
     write(here, "dataset/texts", "one")
