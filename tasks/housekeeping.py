@@ -16,7 +16,9 @@ from longtail.config import PublishSettings, RetentionSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import LongtailError
 from longtail.mirror import fetch, find_mirror, share
+from tasks.gate import VERDICT
 from tasks.handles import RunHandle
+from tasks.inbox_state import lock_of, old_batches
 from tasks.leftovers import (
     LEFTOVER_AGE,
     last_change,
@@ -27,7 +29,6 @@ from tasks.leftovers import (
 )
 from tasks.mlflow_store import MlflowStore
 from tasks.promotion import INTENT, LOCK, Promotions
-from tasks.gate import VERDICT
 from tasks.pruned_runs import PRUNED, is_in_use, old_runs, prune_run
 from tasks.publishing import open_promotions
 from tasks.registry import BUNDLE, Registry
@@ -155,6 +156,15 @@ def _prune_orphans(house: House) -> int:
     return len(old)
 
 
+def _prune_inbox(house: House) -> int:
+    """Batches of the inbox that are in the data set; a run under way may have been told of one."""
+    store = house.run.model_store
+    with storage.lock(lock_of(store)):
+        old = list(old_batches(store, house.retention.runs))
+        remove_all(old)
+    return len(old)
+
+
 def _prune_leftovers(house: House) -> int:
     store: Path = house.run.store
     old = [
@@ -187,6 +197,7 @@ _STEPS: dict[str, Callable[[House], int]] = {
     "versions of the model": _prune_versions,
     "copies of bundles": _prune_copies,
     "uploads without a version": _prune_orphans,
+    "batches of the inbox": _prune_inbox,
     "leftovers": _prune_leftovers,
     "parts of the shared store": _prune_shared,
 }

@@ -21,7 +21,7 @@ _UNFINISHED = re.compile(
 
 def old_checkpoints(store: Path, now: dt.datetime) -> list[Path]:
     """Checkpoints of trainings that nobody has resumed for two weeks."""
-    found = (store / "cache" / "checkpoints").glob("[!.]*")
+    found = (store / "cache" / "checkpoints").glob("[0-9a-f]*")
     return [path for path in found if now - last_change(path) > CHECKPOINT_AGE]
 
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import uuid
 
 import pyarrow as pa
 import pytest
@@ -22,6 +23,7 @@ from longtail.mirror_paths import VARIABLE
 from tasks import housekeeping, pruned_runs
 from tasks.handles import RunHandle
 from tasks.housekeeping import House, keep_house
+from tasks.inbox_state import WatchState
 from tasks.promotion import INTENT, Promotion, Promotions, timestamp
 from tasks.pruned_runs import PRUNED, prune_run, pruned_sentence, require_whole
 from tasks.publishing import open_promotions
@@ -380,3 +382,24 @@ def test_runs_of_other_machines_are_pruned_in_a_shared_store(shared, s3_url, tmp
     mirror.fetch(pruned)
     assert not (pruned / "arms" / "candidate" / "test.parquet").exists()
     assert pruned_sentence(pruned) is not None
+
+
+# ── inbox ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_batches_that_are_in_the_data_set_go_and_those_that_are_not_stay(run):
+    batches = [
+        {
+            "name": f"{number:06d}", "since": NOW, "files": ["a.jsonl"], "sources": ["a.jsonl"],
+            "annotations": 1, "dataset": None, "status": status,
+        }
+        for number, status in enumerate(("taken", "closed", "taken", "taken"), 1)
+    ]  # fmt: skip
+    state = WatchState(identity=uuid.uuid4(), opened=4, batches=batches)
+    storage.write_json(run.model_store / "watch.json", state.model_dump(mode="json"))
+    folders = [run.model_store / "inbox" / batch.name for batch in state.batches]
+    for folder in folders:
+        storage.write_text(folder / "a.jsonl", "{}")
+
+    assert house(run)["batches of the inbox"] == 2
+    assert [folder.is_dir() for folder in folders] == [False, True, False, True]
