@@ -17,9 +17,10 @@ _FILES = frozenset({"taxonomy", "corrections"})
 def command_of(config: CompareConfig) -> str:
     """The command with every setting that is not the default; of a path only the last part.
 
-    Where it is kept, which shard this was and where it ran are left out: none changes a number.
+    Where it is kept, which shard this was, where it ran and for what it waited are left out: none
+    changes a number.
     """
-    left_out = {"losses", "seeds", "out", "shard", "shards", "runner"}
+    left_out = {"losses", "seeds", "out", "shard", "shards", "runner", "slot"}
     changed = config.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     parts = []
     for name, source in changed.pop("data").items():

@@ -121,7 +121,7 @@ def _train(root: Path, cells: Sequence[Cell], config: CompareConfig) -> None:
     cache = root / "cache" / "activations"
     calls = [
         (cell.directory, cell.split, config.encoder,
-         config.training.model_copy(update={"seed": cell.seed}), cell.loss, cache)
+         config.training.model_copy(update={"seed": cell.seed}), cell.loss, cache, config.slot)
         for cell in waiting
     ]  # fmt: skip
     failed = []

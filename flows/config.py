@@ -312,6 +312,11 @@ class CompareConfig(Settings):
     out: str = Field("comparison", description="Directory of the comparison; it goes on there.")
     shards: int = Field(1, ge=1, description="Among how many processes the cells are divided.")
     shard: int = Field(0, ge=0, description="Number of this process, from 0.")
+    slot: str | None = Field(
+        None,
+        description="Training slot that each cell holds, as retrains do (stages.slot); null: cells "
+        "train side by side with whatever else trains.",
+    )
     split: SplitSettings = SplitSettings()
     encoder: EncoderSettings = EncoderSettings()
     training: TrainingSettings = TrainingSettings()

@@ -21,6 +21,7 @@ from longtail.scoring import score
 from longtail.training import LabelledTexts, train_arm
 from tasks.data import SplitData
 from tasks.handles import SplitHandle
+from tasks.slot import training_slot
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ def train_cell(
     settings: TrainingSettings,
     loss: LossSettings,
     cache_directory: Path,
+    slot: str | None = None,
 ) -> Path:
     """Fine-tune with one loss and seed; write validation and test probabilities and the curve.
 
@@ -117,7 +119,10 @@ def train_cell(
     module = build_loss(
         loss, support=data.groups.support, n_texts=len(train.texts), y=train.y, known=train.known
     )
-    trained = train_arm(encoder, data.space.names, train, validation, module, settings, cache=cache)
+    with training_slot(slot):
+        trained = train_arm(
+            encoder, data.space.names, train, validation, module, settings, cache=cache
+        )
     about: dict[str, Any] = {
         "loss": loss.model_dump(mode="json"),
         "training": settings.model_dump(mode="json"),
