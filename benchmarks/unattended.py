@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = "desk"
 MONDAY = dt.datetime(2024, 5, 20, 6, tzinfo=dt.UTC)
 MARK = "LONGTAIL_UNATTENDED"
+_BUSY = 503
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 QUIET_EVERY, GARBAGE, BURST = 7, 11, 17
 WEEKLY_TEXTS, BURST_TEXTS = 12, 120
@@ -190,8 +192,15 @@ class Office:
         request = urllib.request.Request(
             self.url + path, data, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:  # its database is busy: asked to come again
+                if error.code != _BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(1.0)
 
     def runs(self, deployment: str) -> list[Any]:
         """Runs of a deployment that were not left to the schedule, the newest first."""
