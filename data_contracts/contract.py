@@ -18,7 +18,7 @@ from data_contracts.sentences import OUTSIDE, reason, warning
 from data_contracts.suites import annotations_suite, predictions_suite, splits_suite
 from longtail.annotations.directory import MAX_POSITION, row_name
 from longtail.annotations.schema import ANNOTATIONS, QUARANTINE
-from longtail.config import DataSettings
+from longtail.config import DataSettings, SplitName
 from longtail.errors import DataError
 from longtail.labels import label_sets
 from longtail.predictions import Predictions
@@ -161,7 +161,7 @@ class AnnotationContract:
 
 
 def check_splits(
-    splits: Mapping[str, pa.Table],
+    splits: Mapping[SplitName, pa.Table],
     labels: Sequence[str],
     *,
     leaks_allowed: bool = False,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from longtail.config import SplitName
 from longtail.predictions import Predictions
 
 _VISIBLE = r"[^\s\p{C}\p{Z}]"
@@ -54,7 +55,7 @@ def annotation_helpers(
     return frame
 
 
-def split_helpers(splits: Mapping[str, pa.Table], labels: Sequence[str]) -> pd.DataFrame:
+def split_helpers(splits: Mapping[SplitName, pa.Table], labels: Sequence[str]) -> pd.DataFrame:
     """One row per text of all splits, in the order of the mapping."""
     columns = ["id", "text", "labels", "unit", "cohort"]
     table = pa.concat_tables([part.select(columns) for part in splits.values()])

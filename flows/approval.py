@@ -11,12 +11,12 @@ import logging
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from prefect import suspend_flow_run
+from prefect import State, suspend_flow_run
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
-from prefect.states import Failed, State
+from prefect.states import Failed
 from pydantic import Field, StringConstraints, ValidationError
 
 from flows.config import RetrainConfig

@@ -366,7 +366,7 @@ def load_config(
     file: str | None,
     overrides: Sequence[str] = (),
     given: Mapping[str, Any] | None = None,
-    model: type[ConfigT] = RetrainConfig,
+    model: type[ConfigT] = RetrainConfig,  # type: ignore[assignment]  # python/mypy#3737
     section: str | None = None,
 ) -> ConfigT:
     """A configuration from a YAML file, ``key.path=value`` overrides and direct values.

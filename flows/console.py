@@ -20,7 +20,10 @@ from longtail.report.files import load_run
 from longtail.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
+    from prefect import State
+
     from flows.config import AuditConfig, CompareConfig, DataSource, PredictConfig, RetrainConfig
+    from tasks.promotion import Promotion
 
 _ARM_COLUMNS = (
     ("micro-F1", "micro_f1"),
@@ -37,13 +40,13 @@ def run_retrain(config: RetrainConfig) -> int:
     _check_files(config.data, may_be_empty=_may_be_quiet(config))
     from flows.retrain import retrain
 
-    state = retrain(config, return_state=True)
+    state: State[Any] = retrain(config, return_state=True)
     if state.name == "Quarantined":
         raise DataError(f"{state.message}")
     if state.name not in ("Promoted", "Blocked", "Waiting", "Unchanged"):
         state.result()  # raises what went wrong
         return EXIT_ERROR
-    directory = Path(state.result(raise_on_failure=False))
+    directory = Path(f"{state.result(raise_on_failure=False)}")
     print_outcome(directory)
     if state.name != "Unchanged":
         return EXIT_PROMOTED if state.name == "Promoted" else EXIT_BLOCKED
@@ -138,7 +141,8 @@ def run_rollback(
     from flows.rollback import rollback
 
     asked = {"by": by or _user(), "reason": reason, "name": name, "store": store, "to": to}
-    entry = rollback(**asked, return_state=True).result()
+    state: State[Any] = rollback(**asked, return_state=True)
+    entry: Promotion = state.result()
     Console().print(
         f"Version {entry.to_version} is live again; version {entry.from_version} is kept as "
         "the previous one.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefect import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 
 from longtail.config import PublishSettings
 from longtail.gate import Verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from flows.config import RunnerSettings
@@ -33,7 +34,7 @@ def run_each(
     if not calls:
         return []
     if settings.kind == "threads" and settings.workers == 1:
-        return [_outcome(lambda call=call: work(*call)) for call in calls]
+        return [_outcome(partial(work, *call)) for call in calls]
     return _submitted(settings, work, calls)
 
 
@@ -81,7 +82,7 @@ def _threads(settings: RunnerSettings) -> Any:
 
 def _dask(settings: RunnerSettings) -> Any:
     import dask
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     if settings.address is not None:
         return DaskTaskRunner(address=settings.address)

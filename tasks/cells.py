@@ -11,7 +11,7 @@ from prefect import task
 
 from longtail import storage
 from longtail.activations import ActivationCache
-from longtail.config import EncoderSettings, LossSettings, TrainingSettings
+from longtail.config import EncoderSettings, LossSettings, SplitName, TrainingSettings
 from longtail.encoder import load_encoder
 from longtail.errors import StoreError
 from longtail.losses import build_loss
@@ -33,7 +33,7 @@ _BUDGET = (
 _SAME_WEIGHTS = ("cache", "processes")
 
 CELL = "cell.json"
-PARTS = ("validation", "test")
+PARTS: tuple[SplitName, ...] = ("validation", "test")
 
 
 def cell_directory(

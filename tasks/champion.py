@@ -18,8 +18,9 @@ from longtail.scoring import score_bundle
 from tasks.arms import write_arm
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, ArmName, ChampionHandle, RunHandle, SplitHandle
+from tasks.promotion import ModelRegistry
 from tasks.publishing import open_promotions
-from tasks.registry import Registry, Version
+from tasks.registry import Version
 from tasks.stages import timed
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def _said(version: Version | None, error: Exception) -> str:
 
 
 def _score(
-    run: RunHandle, split: SplitHandle, registry: Registry, version: Version, arm: ArmName
+    run: RunHandle, split: SplitHandle, registry: ModelRegistry, version: Version, arm: ArmName
 ) -> ArmHandle:
     started = time.monotonic()
     data = SplitData(split)

@@ -146,7 +146,9 @@ class _Bench:
     def about(self) -> dict[str, Any]:
         """What the page says of the data set."""
         test = self.data.test
-        sizes = {part: self.data.table(part, ["id"]).num_rows for part in ("train", *PARTS)}
+        sizes: dict[str, int] = {
+            part: self.data.table(part, ["id"]).num_rows for part in ("train", *PARTS)
+        }
         return {
             "name": self.name,
             **self.export,
@@ -195,7 +197,7 @@ class _Bench:
         self,
         setting: Setting,
         seed: int | None,
-        scores: Mapping[str, Scores],
+        scores: Mapping[SplitName, Scores],
         seconds: float,
         weight: float,
     ) -> Scored:
@@ -207,7 +209,7 @@ class _Bench:
         found = evaluate(test, setting.loss, scores["test"], cuts.values, groups)
         # A text's counts within the groups add up to those over all labels.
         counts = sum_by_unit(found.text_counts.sum(axis=1), test.units)
-        by_group = {group: found.groups[group][GROUP_METRIC] for group in GROUPS}
+        by_group: dict[str, float] = {group: found.groups[group][GROUP_METRIC] for group in GROUPS}
         validated = on_validation(
             self.truth["validation"], scores["validation"], cuts.values, self.known
         )

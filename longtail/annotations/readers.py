@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +24,7 @@ _BATCH_CHARACTERS = 16 << 20
 
 def read_annotations(
     path: str | Path, settings: DataSettings, *, labels_required: bool = True
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """Read an export in batches of some ten thousand rows and 16 MB of text (Parquet: 64 MB).
 
     A bad row never raises: it is delivered with its problems and with null where a value could
