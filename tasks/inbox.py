@@ -21,9 +21,9 @@ from longtail import storage
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import DataSettings, WatchSettings
 from longtail.dataset import DatasetStore, Preview
-from longtail.errors import DataError, StoreError
+from longtail.errors import ConfigError, DataError, StoreError
 from tasks import inbox_state as states
-from tasks.inbox_files import Landed, copy_file, landed_files
+from tasks.inbox_files import Landed, copy_file, is_of, landed_files
 from tasks.inbox_state import Batch, Event, SeenFile, WatchState
 from tasks.landed import NotDeliveredError, Send, event_id
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
+_MOST_FILES = 500  # of an event: Prefect refuses one of more than 1.5 MB
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Look:
         delivered: events that the server has since this look.
         undelivered: events that it does not have, and why not.
         overdue: batches that no run has taken and that are announced once more.
+        failures: files that the system did not let be copied.
     """
 
     found: tuple[str, ...] = ()
@@ -91,6 +93,7 @@ class Look:
     undelivered: tuple[Event, ...] = ()
     why_undelivered: str | None = None
     overdue: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,21 @@ def look(watched: Watched, now: datetime, send: Send) -> Look:
         send: hands an event to the server; raises NotDeliveredError where it cannot.
 
     Raises:
+        ConfigError: the inbox lies in the model's own directory.
         StoreError: the inbox cannot be listed, a file of it cannot be copied, or the store is
             damaged or in use; what could be done is done.
     """
+    inbox = watched.settings.inbox
+    if "://" not in inbox and Path(inbox).resolve().is_relative_to(watched.model_store.resolve()):
+        raise ConfigError(
+            f"{inbox}: lies in {watched.model_store}, where a watch keeps its own copies; set "
+            "watch.inbox to a directory outside of the store"
+        )
     with storage.lock(states.lock_of(watched.model_store)):
-        return _Looker(watched, now, send).look()
+        seen = _Looker(watched, now, send).look()
+    if seen.failures:  # only now: what an error leaves behind in a shared store is undone
+        raise StoreError("; ".join(seen.failures))
+    return seen
 
 
 class _Looker:
@@ -127,6 +140,7 @@ class _Looker:
 
     def look(self) -> Look:
         states.remove_unfinished(self.root, self.state)
+        self._mend_times()
         self._note_taken()
         files = landed_files(self.watched.settings.inbox, self.watched.settings.pattern)
         self._forget_gone(files)
@@ -138,13 +152,11 @@ class _Looker:
         overdue = self._gather_overdue()
         self._close_if_due()
         delivered, why = self._deliver()
-        if failures:
-            raise StoreError("; ".join(failures))
         waiting = self.state.open
         return Look(
             found, known, settling, refused, told_before, waiting,
             None if waiting is None else waiting.since + self._patience, delivered,
-            self.state.undelivered, why, overdue,
+            self.state.undelivered, why, overdue, tuple(failures),
         )  # fmt: skip
 
     @property
@@ -155,6 +167,19 @@ class _Looker:
         states.write_state(self.root, state)
         self.state = state
 
+    def _mend_times(self) -> None:
+        """After the clock was set back a batch would wait for a moment that is far away."""
+        state = self.state
+        for batch in state.batches:
+            late = {
+                name: self.now for name in ("since", "closed")
+                if (at := getattr(batch, name)) is not None and at > self.now
+            }  # fmt: skip
+            if late and batch.status in {"open", "closed"}:
+                state = state.with_batch(batch.model_copy(update=late))
+        if state is not self.state:
+            self._save(state)
+
     def _note_taken(self) -> None:
         state = self.state
         for batch in state.batches:
@@ -164,8 +189,9 @@ class _Looker:
             self._save(state)
 
     def _forget_gone(self, files: Sequence[Landed]) -> None:
-        urls = {one.url for one in files}
-        seen = {url: one for url, one in self.state.seen.items() if url in urls}
+        urls, inbox = {one.url for one in files}, self.watched.settings.inbox
+        gone = {url for url in self.state.seen if url not in urls and is_of(url, inbox)}
+        seen = {url: one for url, one in self.state.seen.items() if url not in gone}
         self.state = self.state.model_copy(update={"seen": seen})
 
     def _changed(self, files: Sequence[Landed]) -> tuple[tuple[str, ...], list[Landed]]:
@@ -177,7 +203,8 @@ class _Looker:
             before = self.state.seen.get(landed.url)
             if before is not None and before.token == landed.token:
                 continue
-            young = landed.modified is not None and self.now - landed.modified < settle
+            # A date far ahead of the clock says nothing; waiting for it would be for ever.
+            young = landed.modified is not None and abs(self.now - landed.modified) < settle
             if settle and young:
                 settling.append(landed.url)
             else:
@@ -409,7 +436,7 @@ class _Looker:
                 "path": self.watched.announced(directory),
                 "batch": batch.name,
                 "annotations": batch.annotations,
-                "files": list(batch.sources),
+                "files": list(batch.sources[:_MOST_FILES]),
             },
         )
         self._save(self.state.with_batch(closed).with_event(event))
@@ -469,7 +496,7 @@ def _gathered(files: Sequence[Path], directory: Path) -> Iterator[Path]:
 def _safe(landed: Landed) -> str:
     """The file's name as a file system takes it, its ending kept: it may tell the format."""
     name = "".join(one if one.isalnum() or one in "._- " else "_" for one in landed.name)
-    return name[-120:].lstrip(".") or "file"
+    return name.encode()[-120:].decode(errors="ignore").lstrip(".") or "file"  # bytes are limited
 
 
 def _about(said: str, frozen: Path, landed: Landed) -> str:

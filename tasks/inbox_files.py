@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import logging
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from longtail import storage
 from longtail.annotations.directory import is_export
 from longtail.errors import DataError, StoreError
 
+logger = logging.getLogger(__name__)
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", "~")
 _CHUNK = 1 << 20
 
@@ -26,16 +29,18 @@ class Landed:
     """A file that lies in the inbox.
 
     Attributes:
-        url: where it is.
+        url: where it is, as text that can be written down.
         size: bytes.
         modified: when it was last written, where the file system says so.
         token: size and date or etag: another one means that it was written again.
+        path: of a file of this machine, whose name need be no text; None for one elsewhere.
     """
 
     url: str
     size: int
     modified: datetime | None
     token: str
+    path: Path | None = None
 
     @property
     def name(self) -> str:
@@ -72,15 +77,18 @@ def landed_files(inbox: str, pattern: str) -> tuple[Landed, ...]:
 
 
 def _local(inbox: Path) -> Iterator[Landed]:
-    for path in inbox.iterdir():
+    for path in inbox.absolute().iterdir():
         try:
             about = path.stat()
-        except FileNotFoundError:  # taken away meanwhile
+        except OSError as error:  # taken away meanwhile, or a link that leads nowhere
+            if not isinstance(error, FileNotFoundError):
+                logger.warning("%r in the inbox is passed over: %s", path.name, error.strerror)
             continue
-        if path.is_file():
+        if stat.S_ISREG(about.st_mode):
             modified = datetime.fromtimestamp(about.st_mtime, UTC)
             token = f"{about.st_size}:{about.st_mtime_ns}:{about.st_ino}"
-            yield Landed(str(path), about.st_size, modified, token)
+            url = os.fsencode(path).decode(errors="backslashreplace")
+            yield Landed(url, about.st_size, modified, token, path)
 
 
 def _remote(inbox: str) -> Iterator[Landed]:
@@ -106,6 +114,16 @@ def _moment(entry: dict[str, Any]) -> datetime | None:
     return None
 
 
+def is_of(url: str, inbox: str) -> bool:
+    """Whether a file, by its URL, lies in this inbox."""
+    if "://" in inbox:
+        filesystem, inside = fsspec.core.url_to_fs(inbox)
+        folder = str(filesystem.unstrip_protocol(inside))
+    else:
+        folder = os.fsencode(Path(inbox).absolute()).decode(errors="backslashreplace")
+    return url.rpartition("/")[0] == folder.rstrip("/")
+
+
 def copy_file(landed: Landed, target: Path, max_bytes: int) -> str:
     """Copy a file and return the SHA-256 of its content.
 
@@ -120,7 +138,8 @@ def copy_file(landed: Landed, target: Path, max_bytes: int) -> str:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with storage.open_input(landed.url) as source, target.open("wb") as copy:
+    opened = storage.open_input(landed.url) if landed.path is None else landed.path.open("rb")
+    with opened as source, target.open("wb") as copy:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > max_bytes:

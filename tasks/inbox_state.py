@@ -217,7 +217,7 @@ def remove_unfinished(model_store: Path, state: WatchState) -> None:
     """Delete what a watch that was killed has left: it is taken again from the inbox."""
     shutil.rmtree(model_store / INBOX / LANDING, ignore_errors=True)
     known = {batch.name: batch for batch in state.batches}
-    for directory in (model_store / INBOX).glob("[0-9]*"):
+    for directory in (model_store / INBOX).glob("[0-9]" * 6):
         batch = known.get(directory.name)
         if batch is None:
             if int(directory.name) > state.opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,8 @@ from longtail.annotations.readers import read_annotations
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import DataSettings, WatchSettings
 from longtail.dataset import DatasetStore
-from longtail.errors import StoreError
-from tasks import inbox_state
+from longtail.errors import ConfigError, StoreError
+from tasks import inbox_files, inbox_state
 from tasks.inbox import Watched, look
 from tasks.inbox_state import INBOX, mark_taken, old_batches, read_state
 from tasks.landed import NotDeliveredError
@@ -401,3 +402,103 @@ def scenario(desk, monkeypatch, at):
     desk.write("3.jsonl", *rows("c", "d", "e"))
     desk.send = desk.server
     return True
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"M\xfcller.jsonl", b"zip::x.jsonl", b"two\nlines.jsonl", ("漢" * 83).encode() + b".json"],
+)
+def test_a_file_may_have_any_name(desk, name):
+    text = "\n".join(json.dumps(one) for one in rows("a", "b", "c"))
+    Path(os.fsdecode(os.fsencode(desk.inbox) + b"/" + name)).write_text(text, encoding="utf-8")
+    desk.look()
+    (payload,) = desk.payloads
+    assert payload["annotations"] == 3
+    assert desk.look().found == ()
+
+
+def test_a_link_that_leads_nowhere_does_not_hold_up_the_others(desk):
+    (desk.inbox / "a.jsonl").symlink_to("a.jsonl")
+    desk.write("b.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    assert len(desk.payloads) == 1
+
+
+def test_a_date_to_come_is_not_waited_for(tmp_path):
+    desk = Desk(tmp_path, settle_seconds=60)
+    path = desk.write("a.jsonl", *rows("a", "b", "c"))
+    later = (START + timedelta(days=365)).timestamp()
+    os.utime(path, (later, later))
+    desk.look()
+    assert len(desk.payloads) == 1
+
+
+def test_a_clock_that_was_set_back_delays_no_batch(desk):
+    desk.write("a.jsonl", *rows("a"))
+    desk.look(hours=24 * 365)
+    desk.look(hours=-24 * 365)
+    desk.look(hours=23)
+    assert desk.payloads == []
+    desk.look(hours=1)
+    assert len(desk.payloads) == 1
+
+
+def test_two_inboxes_of_a_model_do_not_bring_back_old_labels(desk, tmp_path):
+    other = Desk(tmp_path / "other")
+    other.store, other.server, other.send = desk.store, desk.server, desk.send
+    other.watched = Watched(desk.store, DataSettings(), True, other.watched.settings)
+    desk.write("old.jsonl", *rows("a", "b", "c", labels=("x",)))
+    desk.look()
+    desk.retrain(desk.payloads[0]["path"])
+    other.now = desk.now
+    other.write("new.jsonl", *rows("a", "b", "c", labels=("y",)))
+    other.look(hours=1)
+    other.retrain(desk.payloads[1]["path"])
+    for _ in range(2):
+        desk.look(hours=2)
+        other.look(hours=2)
+    assert len(desk.payloads) == 2
+
+
+def test_an_inbox_in_the_store_of_the_model_is_refused(desk):
+    inside = desk.store / INBOX
+    (inside / "20240517").mkdir(parents=True)
+    desk.look()
+    assert (inside / "20240517").is_dir()
+    settings = desk.watched.settings.model_copy(update={"inbox": str(inside)})
+    with pytest.raises(ConfigError, match="outside of the store"):
+        look(Watched(desk.store, DataSettings(), True, settings), START, desk.send)
+
+
+def test_what_a_look_has_done_is_committed_before_it_fails(desk, monkeypatch):
+    kept = []
+
+    @contextlib.contextmanager
+    def lock(_):
+        yield
+        kept.append(desk.state.open)
+
+    def copy(landed, target, most):
+        if landed.name == "b.jsonl":
+            raise PermissionError(13, "Permission denied")
+        return inbox_files.copy_file(landed, target, most)
+
+    monkeypatch.setattr(tasks.inbox.storage, "lock", lock)
+    monkeypatch.setattr(tasks.inbox, "copy_file", copy)
+    desk.write("a.jsonl", *rows("a"))
+    desk.write("b.jsonl", *rows("b"))
+    with pytest.raises(StoreError, match="Permission denied"):
+        desk.look()
+    (batch,) = kept
+    assert batch.annotations == 1
+
+
+def test_an_event_names_no_more_files_than_a_server_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks.inbox, "_MOST_FILES", 2)
+    desk = Desk(tmp_path)
+    for name in "abc":
+        desk.write(f"{name}.jsonl", *rows(name))
+    desk.look()
+    (payload,) = desk.payloads
+    assert len(payload["files"]) == 2
+    assert payload["annotations"] == 3
