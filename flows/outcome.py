@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from longtail.config import PublishSettings
-from longtail.gate import Verdict
+from longtail.gate import APPROVED_RULE, Verdict
 from tasks.artifacts import location
 from tasks.handles import DatasetHandle, RunHandle
 from tasks.report import publish_links, write_report
@@ -47,7 +47,9 @@ def tell(run: RunHandle, dataset: DatasetHandle | None, settings: PublishSetting
 def outcome(run: RunHandle, verdict: Verdict, untold: list[str]) -> State[Any]:
     """The final state; its message is a sentence or two that a notification can carry."""
     promoted = verdict.decision == "promote"
-    said = verdict.reasons if promoted else [rule.detail for rule in verdict.failed]
+    # What a person said of it explains the block better than the rules that led there.
+    failed = sorted(verdict.failed, key=lambda rule: rule.name != APPROVED_RULE)
+    said = verdict.reasons if promoted else [rule.detail for rule in failed]
     more = 0 if promoted else len(said) - 1
     what = "the candidate is live" if promoted else "the candidate does not go live"
     message = [f"{run.name}: {what}.", *said[:1]]

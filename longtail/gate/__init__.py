@@ -9,6 +9,7 @@ from __future__ import annotations
 from longtail.gate.decision import decide
 from longtail.gate.inputs import GateInputs, LeakCheck
 from longtail.gate.verdict import (
+    APPROVED_RULE,
     Approval,
     Override,
     RuleResult,
@@ -21,6 +22,7 @@ from longtail.gate.verdict import (
 )
 
 __all__ = [
+    "APPROVED_RULE",
     "Approval",
     "GateInputs",
     "LeakCheck",

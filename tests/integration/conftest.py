@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "deployments" / "local.py"
 SMOKE = ROOT / "deployments" / "profiles" / "smoke.yaml"
 TICKETS = ROOT / "tests" / "fixtures" / "tickets.jsonl"
+BUSY_SECONDS = 30.0
 READY = "press Run on retrain-manual"
 FINISHED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
@@ -66,9 +67,18 @@ class Served:
             headers={"Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            said = response.read()
-        return json.loads(said) if said else None
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    said = response.read()
+            except urllib.error.HTTPError as error:
+                # On SQLite another writer was first; Prefect's own client asks again, too.
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+            else:
+                return json.loads(said) if said else None
 
     def deployment(self, name: str) -> Any:
         """The deployment of that name, whatever its flow is called."""
