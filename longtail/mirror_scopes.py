@@ -10,6 +10,8 @@ from longtail import storage
 
 RUNS = "runs"
 _PRIVATE = frozenset({"cache", "mlartifacts", "bundles"})  # each machine has its own
+# That a batch is in the data set: hidden from whoever reads the batch as an export.
+_SHARED_HIDDEN = frozenset({".taken.json"})
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,12 @@ def run_paths(directory: Path) -> Iterator[Path]:
 
 
 def _visible(directory: Path, *, deep: bool = True) -> Iterator[Path]:
-    """Files without locks, staging directories and other hidden things."""
+    """Files without locks, staging directories and most other hidden things."""
     if not directory.is_dir():
         return
     for path in sorted(directory.iterdir()):
-        if path.name.startswith(".") or path.is_symlink():
+        hidden = path.name.startswith(".") and path.name not in _SHARED_HIDDEN
+        if hidden or path.is_symlink():
             continue
         if path.is_file():
             yield path

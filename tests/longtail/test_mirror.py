@@ -17,6 +17,7 @@ from longtail.bucket import Bucket, OutrunError
 from longtail.errors import ConfigError, StoreError
 from longtail.lease import Lease
 from longtail.mirror_paths import VARIABLE, directory_of
+from tasks import inbox_state
 from tasks.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +96,17 @@ def test_what_one_machine_commits_another_reads(machine):
     assert read(there, "dataset/current.json") == "1"
     assert read(there, "last-judged.json") == "{}"
     assert manifest(here)["generation"] == 2
+
+
+def test_that_a_batch_was_taken_is_known_everywhere(machine):
+    here, there = machine("here"), machine("there")
+    batch = here.root / NAME / inbox_state.INBOX / "000001"
+    batch.mkdir(parents=True)
+    inbox_state.mark_taken(here.root / NAME, str(batch), "fingerprint")
+    mirror.fetch(there.root / NAME)
+    assert (
+        inbox_state.directory_of(there.root / NAME, "000001").joinpath(inbox_state.TAKEN).is_file()
+    )
 
 
 def test_what_is_removed_goes_everywhere_and_leaves_no_empty_directory(machine):
