@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -15,8 +16,9 @@ from starlette.requests import ClientDisconnect
 from flows.config import load_config
 from longtail.errors import ConfigError
 from tasks.receiving import Receiver, ReceiverConfig, Source
-from tasks.webhooks import TOLERANCE, is_allowed, needs_body
+from tasks.webhooks import is_allowed, needs_body
 
+_BODY_SECONDS = 20.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -43,8 +45,9 @@ def create_app(receiver: Receiver) -> FastAPI:
         source = receiver.sources.get(name)
         if source is None:
             raise HTTPException(404, "no such source")
-        await _check(source, request, receiver.config.max_body_bytes)
-        await run_in_threadpool(source.take)
+        call = await _check(source, request, receiver.config.max_body_bytes)
+        if not await run_in_threadpool(source.take, call):
+            raise HTTPException(409, "this call was taken already")
         return {"status": "taken"}
 
     @app.get("/health")
@@ -56,11 +59,11 @@ def create_app(receiver: Receiver) -> FastAPI:
     return app
 
 
-async def _check(source: Source, request: Request, limit: int) -> None:
-    """Refuse a call that is not the source's, or no JSON.
+async def _check(source: Source, request: Request, limit: int) -> str | None:
+    """Refuse a call that is not the source's, or no JSON; its id, where that was signed.
 
     Raises:
-        HTTPException: 401, 409, 413, 415 or 400.
+        HTTPException: 401, 408, 413, 415 or 400.
     """
     headers, now = dict(request.headers), time.time()
     if not needs_body(source.settings, headers):
@@ -75,9 +78,7 @@ async def _check(source: Source, request: Request, limit: int) -> None:
         json.loads(body)
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, "the body is not JSON") from error
-    call = headers.get("webhook-id")
-    if source.settings.kind == "argilla" and call and source.is_replay(call, now, TOLERANCE):
-        raise HTTPException(409, "this call was taken already")
+    return headers.get("webhook-id") if source.settings.kind == "argilla" else None
 
 
 def _check_sender(source: Source, headers: dict[str, str], body: bytes, now: float) -> None:
@@ -92,10 +93,13 @@ async def _read(request: Request, limit: int) -> bytes:
         raise HTTPException(413, f"more than {limit} bytes")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise HTTPException(413, f"more than {limit} bytes")
+        async with asyncio.timeout(_BODY_SECONDS):  # nobody has said yet who he is
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise HTTPException(413, f"more than {limit} bytes")
+    except TimeoutError as error:
+        raise HTTPException(408, "the call takes too long") from error
     except ClientDisconnect as error:
         raise HTTPException(400, "the call broke off") from error
     return bytes(body)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from longtail import storage
 from longtail.config import Settings
-from longtail.errors import LongtailError, StoreError
-from tasks.webhooks import Fetch, SourceSettings, fetch_export
+from longtail.errors import StoreError
+from tasks.webhooks import TOLERANCE, Fetch, SourceSettings, fetch_export
 
 logger = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 _MOST_DEBOUNCES = 10
+_ADDRESS = re.compile(r"(https?://)(?:[^\s/?#]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
 
 
 class ReceiverConfig(Settings):
@@ -100,23 +101,28 @@ class Source:
         except ValueError as error:
             raise StoreError(f"{self._path}: not what a receiver has written; remove it") from error
 
-    def take(self) -> None:
-        """Note a call; on the disk when this returns."""
-        with self._lock:
-            self._calls += 1
-            self._called = time.time()
-            if self._owed is None:
-                self._keep(Owed(first=self._called))
-        self._wake.set()
+    def take(self, call: str | None = None) -> bool:
+        """Note a call; on the disk when this returns.
 
-    def is_replay(self, call: str, now: float, tolerance: float) -> bool:
-        """Whether a call of this id was taken already; remembers it as long as it could be."""
+        Args:
+            call: its id, where it has one that was signed.
+
+        Returns:
+            Whether it is a new one; an id is remembered as long as its signature counts.
+        """
         with self._lock:
-            self._seen = {one: at for one, at in self._seen.items() if now - at < 2 * tolerance}
+            now = time.time()
+            self._seen = {one: at for one, at in self._seen.items() if now - at < 2 * TOLERANCE}
             if call in self._seen:
-                return True
-            self._seen[call] = now
-            return False
+                return False
+            self._calls += 1
+            self._called = now
+            if self._owed is None:
+                self._keep(Owed(first=now))
+            if call is not None:  # now only: what could not be written down is sent again
+                self._seen[call] = now
+        self._wake.set()
+        return True
 
     def _keep(self, owed: Owed | None) -> None:
         if owed is None:
@@ -131,6 +137,8 @@ class Source:
             owed, quiet = self._owed, self.config.debounce_seconds
             if owed is None:
                 return None
+            if owed.first > now or owed.not_before > now + _LONGEST_PAUSE:
+                return 0.0  # the clock was set back
             settled = min(self._called + quiet, owed.first + _MOST_DEBOUNCES * quiet)
             return max(settled, owed.not_before) - now
 
@@ -143,7 +151,7 @@ class Source:
         most = int(self.config.max_export_gigabytes * 1e9)
         try:
             size = self._fetch(self.name, self.settings, self._token, self.config.inbox, most)
-        except (LongtailError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the calls are owed still
             self._failed(owed, error)
             return False
         with self._lock:
@@ -155,6 +163,7 @@ class Source:
 
     def _failed(self, owed: Owed, error: Exception) -> None:
         said = str(error).partition("\n")[0] or type(error).__name__
+        said = _ADDRESS.sub(r"\1\2", said)  # a token may stand in it, and /health is open
         pause = min(_FIRST_PAUSE * 2**owed.attempts, _LONGEST_PAUSE)
         with self._lock:
             self._keep(

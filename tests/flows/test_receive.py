@@ -325,3 +325,58 @@ def test_a_secret_that_is_missing_is_said(tmp_path):
 def test_settings_of_a_source():
     with pytest.raises(ValueError, match="no address"):
         SourceSettings(kind="json", secret="A", url="file:///etc/passwd")
+
+
+def test_a_call_that_could_not_be_written_down_is_no_replay(config):
+    source = Source("argilla", config.sources["argilla"], config)
+    Path(config.state).write_text("a full disk, say")
+    with pytest.raises(FileExistsError):
+        source.take("msg_1")
+    Path(config.state).unlink()
+    assert source.take("msg_1")
+    assert not source.take("msg_1")
+    assert source.health()["waits"]
+
+
+def test_whatever_goes_wrong_a_source_goes_on_and_tells_no_secret(config, monkeypatch):
+    monkeypatch.setattr("tasks.receiving._FIRST_PAUSE", 0.01)
+    tries = []
+
+    def fetch(*_):
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("at https://me:pass@host/x.json?token=abc: 500")
+        return 1
+
+    source = Source("plain", config.sources["plain"], config, fetch)
+    source.take()
+    source.fetch()
+    assert source.health()["error"] == "at https://host/x.json 500"
+    runs = threading.Thread(target=source.run, daemon=True)
+    runs.start()
+    wait_until(lambda: not source.health()["waits"])
+    source.stop()
+    runs.join()
+
+
+def test_a_clock_that_was_set_back_delays_no_fetch(config):
+    source = Source("plain", config.sources["plain"], config)
+    source.take()
+    assert source.wait(time.time() - 86400) == 0.0
+
+
+def test_a_body_that_never_comes_is_not_waited_for(client, monkeypatch):
+    monkeypatch.setattr("flows.receive._BODY_SECONDS", 0.2)
+
+    def slow():
+        yield b"{"
+        time.sleep(2)
+        yield b"}"
+
+    assert client.post("/webhooks/argilla", headers=JSON, content=slow()).status_code == 408
+
+
+def test_an_empty_key_is_no_secret(config, monkeypatch):
+    monkeypatch.setenv("ARGILLA", "whsec_")
+    with pytest.raises(ConfigError, match="no secret"):
+        config.sources["argilla"].secret_value()
