@@ -37,7 +37,7 @@ _LATE = (
 # Occasion: what it is called, state names, tags of the runs, the sentence, seconds of quiet.
 _TOLD: Mapping[Occasion, Sequence[tuple[str, Sequence[str], Sequence[str], str, int]]] = {
     "promoted": [("promoted", ["Promoted"], _RUNS, _MESSAGE, 0)],
-    "blocked": [("blocked", ["Blocked", "Rejected"], _RUNS, _MESSAGE, 0)],
+    "blocked": [("blocked", ["Blocked"], _RUNS, _MESSAGE, 0)],
     "quarantined": [("too many rows in quarantine", ["Quarantined"], _RUNS, _MESSAGE, 0)],
     "waiting": [("waits for approval", ["Suspended"], _RUNS, _WAITS, 0)],
     "failed": [

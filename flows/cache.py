@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.config import store_directory
+from longtail import storage
 from longtail.config import StageSettings
 from longtail.stage_cache import Entry, StageCache
 
@@ -35,7 +36,7 @@ def run_list(store: str | None) -> int:
         highlight=False,
     )
     for name, what in _OTHERS.items():
-        console.print(f"{what}: {_size(_disk_usage(root / 'cache' / name))}.", highlight=False)
+        console.print(f"{what}: {_size(storage.size_of(root / 'cache' / name))}.", highlight=False)
     return 0
 
 
@@ -76,14 +77,3 @@ def _size(count: float) -> str:
             break
         count /= 1000
     return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-
-
-def _disk_usage(directory: Path) -> int:
-    """Bytes of a directory's files; some may go while they are counted."""
-    total = 0
-    for path in directory.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total

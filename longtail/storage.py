@@ -273,6 +273,15 @@ def finite(value: Any) -> Any:
     return value
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files below a directory; some may go while they are counted."""
+    total = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += 0 if file.is_dir() else file.lstat().st_size
+    return total
+
+
 def _protocols(filesystem: Any) -> tuple[str, ...]:
     protocol = filesystem.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)

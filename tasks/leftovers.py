@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.pruned_runs import remove, size_of
+from longtail import storage
+from tasks.pruned_runs import remove
 
 CHECKPOINT_AGE = dt.timedelta(days=14)
 LEFTOVER_AGE = dt.timedelta(days=1)
@@ -20,7 +21,7 @@ _UNFINISHED = re.compile(
 
 
 def old_checkpoints(store: Path, now: dt.datetime) -> list[Path]:
-    """Checkpoints of trainings that nobody has resumed for two weeks."""
+    """Checkpoints of trainings that nobody has gone on with for two weeks."""
     found = (store / "cache" / "checkpoints").glob("[0-9a-f]*")
     return [path for path in found if now - last_change(path) > CHECKPOINT_AGE]
 
@@ -52,7 +53,7 @@ def remove_all(paths: list[Path]) -> int:
     """Remove files and directories; returns their bytes."""
     freed = 0
     for path in paths:
-        freed += size_of(path)
+        freed += storage.size_of(path)
         remove(path)
     return freed
 

@@ -73,7 +73,7 @@ def prune_run(directory: Path, now: dt.datetime) -> int:
     storage.write_json(note, {"at": now.isoformat(timespec="seconds"), "removed": removed})
     freed = 0
     for path in heavy:
-        freed += size_of(path)
+        freed += storage.size_of(path)
         remove(path)
     return freed
 
@@ -97,12 +97,6 @@ def require_whole(directory: Path) -> None:
     """
     if (said := pruned_sentence(directory)) is not None:
         raise ConfigError(f"{said}; retrain to get a candidate that can be promoted")
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file or of all files below a directory."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
 
 
 def remove(path: Path) -> None:

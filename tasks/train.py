@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,12 +33,8 @@ from tasks.training_process import train_in_process
 from tasks.training_progress import ProgressArtifact, show_shortages
 from tasks.waiting import wait
 
-logger = logging.getLogger(__name__)
-
 GPU = "gpu"
 _DEVICES = ("nvidia[0-9]*", "kfd", "dxg")
-_ABANDONED_DAYS = 30.0
-_DAY = 86400.0
 
 
 @task(name="train linear", task_run_name="train linear")
@@ -105,9 +99,9 @@ def _train(run: RunHandle, job: TrainingJob) -> None:
 def _checkpoints(run: RunHandle, job: TrainingJob) -> Iterator[Path]:
     """The directory of the job's checkpoints, which no other run uses meanwhile."""
     assert job.checkpoints is not None
-    directory, root = job.checkpoints, job.checkpoints.parent
+    directory = job.checkpoints
     # A few locks for all keys: a file for each would stay for ever.
-    lock = root / "locks" / f"{directory.name[:2]}.lock"
+    lock = directory.parent / "locks" / f"{directory.name[:2]}.lock"
     with contextlib.ExitStack() as stack:
         wait(
             job.arm,
@@ -116,7 +110,6 @@ def _checkpoints(run: RunHandle, job: TrainingJob) -> Iterator[Path]:
         )
         if run.stages.force:
             shutil.rmtree(directory, ignore_errors=True)
-        _remove_abandoned(root)
         yield directory
 
 
@@ -126,15 +119,6 @@ def _locked(stack: contextlib.ExitStack, path: Path, seconds: float) -> bool:
     except StoreError:
         return False
     return True
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Checkpoints of trainings that were interrupted and never asked for again."""
-    for directory in root.glob("[0-9a-f]*"):
-        newest = max((path.stat().st_mtime for path in directory.glob("*")), default=0.0)
-        if time.time() - max(newest, directory.stat().st_mtime) > _ABANDONED_DAYS * _DAY:
-            logger.info("%s: nobody has gone on with this training; removed", directory)
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _learned(split: SplitHandle) -> str:
