@@ -110,9 +110,9 @@ def standing_verdict(
     fetch(directory)  # another machine may have judged
     if not (directory / VERDICT).is_file():
         return None
-    if not _champion_stands(run, settings, about):
-        return None
     verdict = Verdict.model_validate(storage.read_json(directory / VERDICT))
+    if not _champion_stands(run, settings, about, verdict):
+        return None
     storage.write_json(run.directory / UNCHANGED, about)
     if out is not None:
         _copy_missing(directory, run.directory)
@@ -151,12 +151,19 @@ def note_judged(run: RunHandle, settings: PublishSettings) -> None:
         storage.write_json(run.model_store / LAST_JUDGED, about)
 
 
-def _champion_stands(run: RunHandle, settings: PublishSettings, about: Mapping[str, Any]) -> bool:
-    """Whether the champion is as the run left it, or is its own candidate by now."""
+def _champion_stands(
+    run: RunHandle, settings: PublishSettings, about: Mapping[str, Any], verdict: Verdict
+) -> bool:
+    """Whether the champion is as the run left it, or is its own candidate by now.
+
+    Once promoted it must be the latter: an override may have gone live without having been noted
+    here, and have been rolled back to the champion that the run was blocked by.
+    """
     try:
         champion = open_promotions(settings, run.store, run.name).champion()
         own = champion is not None and champion.tags.get(RUN_TAG) == about["run"]
-        return own or bool(_champions(run, settings) == about["champions"])
+        blocked = verdict.decision != "promote"
+        return own or (blocked and bool(_champions(run, settings) == about["champions"]))
     except LongtailError as error:
         logger.warning("Whether the last verdict stands cannot be told: %s", error)
         return False
