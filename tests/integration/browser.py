@@ -1,8 +1,8 @@
 """Pictures of the Prefect UI, taken by a headless Chromium, for people to look at.
 
 ``python tests/integration/browser.py URL OUT.png [TEXT ...]`` opens a page, clicks what carries
-each TEXT in turn (a button, a tab), and writes a PNG. Tests look at the API instead: a picture is
-not asserted on.
+each TEXT in turn (a button, a tab), or with LABEL=VALUE fills the field of that label, and writes a
+PNG. Tests look at the API instead: a picture is not asserted on.
 """
 
 from __future__ import annotations
@@ -46,6 +46,22 @@ _CLICK = """(text => {
   return found.length > 0;
 })(%s)"""
 
+_FILL = """((label, value) => {
+  const every = [...document.querySelectorAll('label, legend, p, span, div')];
+  const found = every.filter(one => one.innerText && one.innerText.trim() === label).pop();
+  for (let here = found; here; here = here.parentElement) {
+    const field = here.querySelector('input, textarea');
+    if (!field) continue;
+    const setter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value').set;
+    setter.call(field, value);
+    for (const name of ['input', 'change', 'blur'])
+      field.dispatchEvent(new Event(name, {bubbles: true}));
+    field.scrollIntoView({block: 'center'});
+    return true;
+  }
+  return false;
+})(%s, %s)"""
+
 
 def take_picture(
     url: str, out: Path, clicks: Sequence[str] = (), width: int = 1600, height: int = 1400
@@ -55,7 +71,7 @@ def take_picture(
     Args:
         url: of the page.
         out: the PNG.
-        clicks: texts of what to click on first, one after the other.
+        clicks: texts of what to click on first, one after the other; LABEL=VALUE fills a field.
         width: of the window, in pixels.
         height: of the window, in pixels.
 
@@ -67,16 +83,19 @@ def take_picture(
         call("Page.navigate", url=url)
         time.sleep(_DRAW_SECONDS)
         for text in clicks:
-            _click(call, text)
+            _act(call, text)
             time.sleep(_DRAW_SECONDS)
         shot = call("Page.captureScreenshot", format="png")
         out.write_bytes(base64.b64decode(shot["data"]))
 
 
-def _click(call: Any, text: str) -> None:
+def _act(call: Any, text: str) -> None:
     deadline = time.monotonic() + _FIND_SECONDS
     while True:
-        asked = _CLICK % json.dumps(text)
+        label, given, value = text.partition("=")
+        asked = (
+            _FILL % (json.dumps(label), json.dumps(value)) if given else _CLICK % json.dumps(text)
+        )
         if call("Runtime.evaluate", expression=asked, returnByValue=True)["result"]["value"]:
             return
         if time.monotonic() > deadline:
