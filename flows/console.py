@@ -37,7 +37,7 @@ _ARM_COLUMNS = (
 
 def run_retrain(config: RetrainConfig) -> int:
     """Run the retrain flow, print what came out, and give the exit code."""
-    _check_files(config.data, may_be_empty=_may_be_quiet(config))
+    _check_files(_here(config), may_be_empty=_may_be_quiet(config))
     from flows.retrain import retrain
 
     state: State[Any] = retrain(config, return_state=True)
@@ -58,7 +58,7 @@ def run_retrain(config: RetrainConfig) -> int:
 
 def run_predict(config: PredictConfig) -> int:
     """Label the texts of a file and say where the labels are."""
-    _check_files(config.data, labels_required=False)
+    _check_files(_here(config), labels_required=False)
     from flows.predict import predict
 
     handle = predict(config)
@@ -91,7 +91,7 @@ def run_compare(config: CompareConfig) -> int:
 
 def run_audit(config: AuditConfig) -> int:
     """Audit annotations, print what was found and where the list of it is."""
-    _check_files(config.data)
+    _check_files(_here(config))
     _ = config.model_name  # raises where there is none
     from flows.audit import audit
     from longtail.report.audit_page import summary
@@ -183,6 +183,13 @@ def _may_be_quiet(config: RetrainConfig) -> bool:
     """Whether an export without rows may be meant; raises where the model has no name."""
     pointer = config.store_directory / config.model_name / "dataset" / "current.json"
     return config.data.export == "delta" and pointer.is_file()
+
+
+def _here(config: RetrainConfig | PredictConfig | AuditConfig) -> DataSource:
+    """The data without what only the flow can read: a part of a shared store, once it has it."""
+    from flows.store import lies_in_shared_store
+
+    return config.data.model_copy(update={"path": None} if lies_in_shared_store(config) else {})
 
 
 def _check_files(

@@ -56,12 +56,18 @@ def read_by(config: RetrainConfig) -> tuple[Scope, ...]:
     return tuple(scope for scope in SCOPES if scope is not INBOX)
 
 
+def lies_in_shared_store(config: ConfigT) -> bool:
+    """Whether the data is a part of a shared store, and so no file under the name that it has."""
+    named = named_store(config.store).rstrip("/")
+    return is_remote(named) and (config.data.path or "").startswith(f"{named}/")
+
+
 def located(config: ConfigT) -> ConfigT:
     """The configuration with data that lies in the shared store named where the mirror has it."""
-    named, path = named_store(config.store).rstrip("/"), config.data.path
-    if path is None or not is_remote(named) or not path.startswith(f"{named}/"):
+    path = config.data.path
+    if path is None or not lies_in_shared_store(config):
         return config
-    here = mirror.open_mirror(named).path_of(path)
+    here = mirror.open_mirror(named_store(config.store)).path_of(path)
     return config.model_copy(update={"data": config.data.model_copy(update={"path": str(here)})})
 
 

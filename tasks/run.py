@@ -86,7 +86,7 @@ def share_run(run: RunHandle) -> None:
     Raises:
         StoreError: the store cannot be reached, or another worker has changed this run meanwhile.
     """
-    if run.directory.is_relative_to(run.store):
+    if run.directory.is_relative_to(run.store) and find_mirror(run.directory) is not None:
         share(run.directory)
         logger.info("Run %s is in the store that workers share", run.id)
 

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from flows import console
 from flows.cli import EXIT_BLOCKED, EXIT_PROMOTED, main
 from flows.config import RetrainConfig
 from flows.predict import output_of
@@ -26,7 +27,7 @@ from longtail.ledger import SplitLedger
 from longtail.mirror import Mirror, open_mirror
 from longtail.mirror_paths import VARIABLE, directory_of
 from longtail.mirror_scopes import SCOPES
-from tasks.run import open_run
+from tasks.run import open_run, share_run
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "deployments" / "profiles" / "smoke.yaml"
@@ -177,3 +178,19 @@ def test_results_go_to_this_machine(tmp_path):
     for out, data in ((None, "s3://bucket/texts.csv"), ("s3://bucket/out.csv", "texts.csv")):
         with pytest.raises(ConfigError, match="name one with --out FILE"):
             output_of(out, data)
+
+
+def test_data_in_the_shared_store_is_left_to_the_flow(s3_url, tmp_path):
+    """Under its URL there is no file: only the mirror has it, once the flow has fetched it."""
+    data = {"path": f"{s3_url}/{NAME}/inbox/000001"}
+    config = RetrainConfig.model_validate({"name": NAME, "store": s3_url, "data": data})
+    assert console._here(config).path is None
+    other = config.model_copy(update={"store": str(tmp_path)})
+    assert console._here(other).path == data["path"]
+
+
+def test_a_store_of_this_machine_is_not_said_to_be_shared(tmp_path, caplog):
+    run = open_run(NAME, tmp_path, None, RetrainConfig(name=NAME))
+    with caplog.at_level("INFO"):
+        share_run.fn(run)
+    assert caplog.text == ""

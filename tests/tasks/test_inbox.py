@@ -502,3 +502,14 @@ def test_an_event_names_no_more_files_than_a_server_takes(tmp_path, monkeypatch)
     (payload,) = desk.payloads
     assert len(payload["files"]) == 2
     assert payload["annotations"] == 3
+
+
+def test_a_batch_that_is_read_twice_changes_nothing(desk):
+    desk.write("a.jsonl", *rows("a", "b"), row("c", "x", annotator="u1"))
+    desk.write("b.jsonl", row("c", "y", annotator="u2"))
+    desk.look()
+    (payload,) = desk.payloads
+    once, again = desk.retrain(payload["path"]), desk.retrain(payload["path"])
+    assert again.version.fingerprint == once.version.fingerprint
+    assert again.version.version == once.version.version
+    assert (again.added, again.changed) == (0, 0)
