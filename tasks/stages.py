@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -66,12 +67,22 @@ def run_stage(
         logger.info("%s: nothing has changed since run %s made it; taken over", stage, entry.run)
         note_time(run, stage, time.monotonic() - started, cached=True)
         return True
+    if entry is not None:
+        _remove(into, files)  # they are links to the cache, and a library may write into them
     into.mkdir(parents=True, exist_ok=True)
     make(into)
     if holds is None or holds(into):
         cache.keep(stage, key, into, run=run.id, files=files)
     note_time(run, stage, time.monotonic() - started)
     return False
+
+
+def _remove(directory: Path, files: Sequence[str] | None) -> None:
+    for path in [directory] if files is None else [directory / name for name in files]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def stage_cache(run: RunHandle) -> StageCache:

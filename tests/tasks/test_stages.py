@@ -160,6 +160,27 @@ def test_what_does_not_hold_is_neither_kept_nor_taken_over(new_run):
     assert run_with(holds=True) is True
 
 
+def test_what_is_made_anew_is_not_written_into_the_files_of_an_earlier_run(new_run):
+    """What was taken over and does not hold are links; libraries write into files they find."""
+    first, second = new_run(), new_run()
+
+    def run_with(run: RunHandle, text: str, holds: bool) -> None:
+        def make(into: Path) -> None:
+            (into / "pages").mkdir(exist_ok=True)
+            for name in ("result.txt", "pages/index.html"):
+                (into / name).write_text(text)
+
+        run_stage(run, "stage", "k", run.directory, make, holds=lambda _: holds,
+                  files=["result.txt", "pages"])  # fmt: skip
+
+    run_with(first, "of the first", holds=True)
+    run_with(second, "of the second", holds=False)
+
+    for name in ("result.txt", "pages/index.html"):
+        assert (first.directory / name).read_text() == "of the first"
+        assert (second.directory / name).read_text() == "of the second"
+
+
 def test_a_key_is_of_the_stage_its_code_and_what_it_is_made_of():
     code = ("longtail.thresholds",)
     keys = {
