@@ -332,7 +332,7 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path, case):
 
 
 def test_a_directory_and_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="is a directory; give the path of one file"):
+    with pytest.raises(DataError, match="is a directory without a file to read"):
         ingest(tmp_path, DataSettings(), tmp_path)
     with pytest.raises(DataError, match="no such file"):
         ingest(tmp_path / "absent.csv", DataSettings(), tmp_path)
