@@ -1,6 +1,6 @@
 """The command line: ``longtail demo | retrain | predict | compare | report | promote | ...``.
 
-Only the standard library is imported here, so that ``longtail --help`` answers at once.
+Little more than the standard library is imported, so that ``longtail --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from flows import handlers
 
 EXIT_PROMOTED, EXIT_ERROR, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
 EXIT_ATTENTION = 3
@@ -159,7 +160,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         commands,
         "demo",
         "run the whole job on Debian's package index and its tags",
-        _demo,
+        handlers.demo,
         description="Read Debian's package index through this machine's apt (no root needed, the\n"
         "system's lists stay as they are), learn its tags, and suggest tags for packages that\n"
         "nobody has tagged yet.",
@@ -174,7 +175,7 @@ def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "retrain",
         "train on an annotation export and promote the candidate if the gate lets it",
-        _retrain,
+        handlers.retrain,
         epilog=_RETRAIN_EXAMPLES + "\n" + _EXIT_CODES,
     )
     parser.add_argument("--data", metavar="FILE", help="the export: CSV, JSONL or Parquet")
@@ -190,7 +191,7 @@ def _add_retrain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
-        commands, "predict", "label texts with the champion", _predict, epilog=_EXIT_CODES
+        commands, "predict", "label texts with the champion", handlers.predict, epilog=_EXIT_CODES
     )
     parser.add_argument("--data", required=True, metavar="FILE", help="texts: CSV, JSONL, Parquet")
     parser.add_argument(
@@ -208,7 +209,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "compare",
         "train several losses with several seeds on several data sets, and rank them",
-        _compare,
+        handlers.compare,
         epilog=_COMPARE_EXAMPLES + "\n" + _EXIT_CODES,
     )
     parser.add_argument(
@@ -233,7 +234,7 @@ def _add_taxonomy(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     check = _command(
-        actions, "check", "say what an export would change of the labels", _taxonomy_check,
+        actions, "check", "say what an export would change of the labels", handlers.taxonomy_check,
         description="Compare an export's labels with the data set and the taxonomy: new,\n"
         "vanished, probably renamed, retired ones. Nothing is stored.",
         epilog=_TAXONOMY_EXAMPLES,
@@ -243,7 +244,8 @@ def _add_taxonomy(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     check.add_argument("--json", metavar="FILE", help="write the findings there too")
     _add_store(check)
     init = _command(
-        actions, "init", "write a first taxonomy from the labels of an export", _taxonomy_init,
+        actions, "init", "write a first taxonomy from the labels of an export",
+        handlers.taxonomy_init,
         epilog=_TAXONOMY_EXAMPLES,
     )  # fmt: skip
     init.add_argument(
@@ -261,7 +263,7 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "audit",
         "say what is wrong with annotations, and write a list of what to look at",
-        _audit,
+        handlers.audit,
         epilog=_AUDIT_EXAMPLES,
     )
     parser.add_argument("--data", metavar="FILE", help="an export; no store is needed")
@@ -276,7 +278,7 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "report", "write report.html of a run once more", _report)
+    parser = _command(commands, "report", "write report.html of a run once more", handlers.report)
     parser.add_argument("run_directory", metavar="RUN", help="directory of the run")
 
 
@@ -285,7 +287,7 @@ def _add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "promote",
         "let a candidate pass that waits or was blocked, in your name and for a reason",
-        _promote,
+        handlers.promote,
         description="Approve a verdict that waits for a decision, or override the gate's block\n"
         "of a run. The name and the reason stay in the promotion log for ever; the check in a\n"
         "fresh process is made all the same.",
@@ -296,7 +298,7 @@ def _add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "rollback", "put the previous champion back", _rollback)
+    parser = _command(commands, "rollback", "put the previous champion back", handlers.rollback)
     parser.add_argument("--name", help="the model's name (default: the only one in the store)")
     parser.add_argument("--to", type=_positive, metavar="VERSION", help="an older version instead")
     parser.add_argument("--reason", required=True, help="why; kept in the promotion log")
@@ -306,7 +308,8 @@ def _add_rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
-        commands, "watch", "look for new annotations in an inbox, and announce them", _watch,
+        commands, "watch", "look for new annotations in an inbox, and announce them",
+        handlers.watch,
         description="Look at an inbox; once enough annotations have come, or the first have\n"
         "waited long enough, tell the Prefect server that PREFECT_API_URL names.",
         epilog=_WATCH_EXAMPLES,
@@ -321,7 +324,8 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
-        commands, "receive", "take annotation tools' webhooks and fetch their exports", _receive,
+        commands, "receive", "take annotation tools' webhooks and fetch their exports",
+        handlers.receive,
         description="Serve the addresses that annotation tools call when something was annotated;\n"
         "their exports are then fetched into the inbox.",
         epilog="exit codes: 0 ended from outside, 1 error, 2 bad usage.",
@@ -334,9 +338,14 @@ def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("cache", help="list or clear what stages of runs have made")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = _command(actions, "list", "list what is kept, and how much room it takes", _cache)
+    listing = _command(
+        actions, "list", "list what is kept, and how much room it takes", handlers.cache
+    )
     clear = _command(
-        actions, "clear", "remove what stages have made; no run and no model needs it", _cache
+        actions,
+        "clear",
+        "remove what stages have made; no run and no model needs it",
+        handlers.cache,
     )
     clear.add_argument("--stage", metavar="STAGE", help="only this stage's, such as train-bce")
     clear.add_argument(
@@ -367,146 +376,6 @@ def _shard(text: str) -> tuple[int, int]:
     if not separator or not 1 <= int(number) <= int(count):
         raise argparse.ArgumentTypeError("expected I/N, such as 1/4, with I from 1 to N")
     return int(number) - 1, int(count)
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from flows.demo import run_demo
-
-    return run_demo(arguments.dir, texts=arguments.texts, full=arguments.full)
-
-
-def _retrain(arguments: argparse.Namespace) -> int:
-    from flows.config import load_config
-    from flows.console import run_retrain
-
-    given = {
-        "data.path": arguments.data,
-        "name": arguments.name,
-        "store": arguments.store,
-        "out": arguments.out,
-        "stages.force": arguments.force or None,
-    }
-    return run_retrain(load_config(arguments.config, arguments.set, given))
-
-
-def _predict(arguments: argparse.Namespace) -> int:
-    from flows.config import PredictConfig, load_config
-    from flows.console import run_predict
-
-    given = {
-        "data.path": arguments.data,
-        "name": arguments.name,
-        "store": arguments.store,
-        "out": arguments.out,
-    }
-    return run_predict(load_config(None, arguments.set, given, PredictConfig))
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from flows.config import CompareConfig, load_config
-    from flows.console import run_compare
-    from longtail.errors import ConfigError
-
-    if not arguments.data and arguments.config is None:
-        raise ConfigError("no data: name at least one export, with --data NAME=FILE")
-    given: dict[str, Any] = {"out": arguments.out}
-    for one in arguments.data:
-        name, separator, path = one.partition("=")
-        if not separator or not name or not path or "." in name:
-            raise ConfigError(f"--data {one}: expected NAME=FILE, such as reuters=reuters.parquet")
-        if f"data.{name}.path" in given:
-            raise ConfigError(f"--data {one}: {name} is named twice; give each data set its name")
-        given[f"data.{name}.path"] = path
-    if arguments.losses is not None:
-        given["losses"] = arguments.losses.split(",")
-    if arguments.seeds is not None:
-        given["seeds"] = arguments.seeds.split(",")
-    if arguments.shard is not None:
-        given["shard"], given["shards"] = arguments.shard
-    return run_compare(load_config(arguments.config, arguments.set, given, CompareConfig))
-
-
-def _taxonomy_check(arguments: argparse.Namespace) -> int:
-    from flows.config import load_config
-    from flows.taxonomy import run_taxonomy_check
-
-    given = {
-        "data.path": arguments.data,
-        "data.taxonomy": arguments.taxonomy,
-        "name": arguments.name,
-        "store": arguments.store,
-    }
-    return run_taxonomy_check(load_config(arguments.config, arguments.set, given), arguments.json)
-
-
-def _taxonomy_init(arguments: argparse.Namespace) -> int:
-    from flows.config import load_config
-    from flows.taxonomy import run_taxonomy_init
-
-    given = {"data.path": arguments.data}
-    return run_taxonomy_init(load_config(arguments.config, arguments.set, given), arguments.out)
-
-
-def _audit(arguments: argparse.Namespace) -> int:
-    from flows.config import AuditConfig, load_config
-    from flows.console import run_audit
-
-    given = {
-        "data.path": arguments.data,
-        "name": arguments.name,
-        "store": arguments.store,
-        "out": arguments.out,
-    }
-    return run_audit(load_config(arguments.config, arguments.set, given, AuditConfig))
-
-
-def _cache(arguments: argparse.Namespace) -> int:
-    from flows.cache import run_clear, run_list
-
-    if not arguments.clear:
-        return run_list(arguments.store)
-    return run_clear(arguments.store, arguments.stage, arguments.older_than)
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from flows.console import run_report
-
-    return run_report(arguments.run_directory)
-
-
-def _promote(arguments: argparse.Namespace) -> int:
-    from flows.console import run_promote
-
-    return run_promote(arguments.run_directory, by=arguments.by, reason=arguments.reason)
-
-
-def _watch(arguments: argparse.Namespace) -> int:
-    from flows.config import WatchConfig, load_config
-    from flows.watch import run_watch
-
-    given = {
-        "name": arguments.name, "store": arguments.store, "watch.inbox": arguments.inbox,
-    }  # fmt: skip
-    config = load_config(arguments.config, arguments.set, given, WatchConfig)
-    return run_watch(config, arguments.every)
-
-
-def _receive(arguments: argparse.Namespace) -> int:
-    from flows.receive import run_receiver
-
-    return run_receiver(arguments.config, host=arguments.host, port=arguments.port)
-
-
-def _rollback(arguments: argparse.Namespace) -> int:
-    from flows.console import run_rollback
-
-    return run_rollback(
-        name=arguments.name,
-        store=arguments.store,
-        to=arguments.to,
-        by=arguments.by,
-        reason=arguments.reason,
-    )
 
 
 if __name__ == "__main__":
