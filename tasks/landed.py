@@ -7,6 +7,7 @@ has sent is not sent twice, and after, so that what the server has not kept is s
 
 from __future__ import annotations
 
+import ssl
 import time
 import uuid
 from collections.abc import Callable
@@ -78,20 +79,40 @@ def _client() -> Any:
         NotDeliveredError: no server is named.
     """
     import httpx
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_KEY,
+        PREFECT_API_URL,
+        get_current_settings,
+    )
 
     url, key, basic = PREFECT_API_URL.value(), PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING
     if not url:
         raise NotDeliveredError(
             "No Prefect server is named, so nobody can hear of the annotations; set PREFECT_API_URL"
         )
-    headers = {}
+    headers = dict(get_current_settings().client.custom_headers)
+    certificates = _certificates()
     if key is not None:
         headers["Authorization"] = f"Bearer {key.get_secret_value()}"
     elif (secret := basic.value()) is not None:
         user, _, password = secret.get_secret_value().partition(":")
-        return httpx.Client(base_url=url, timeout=_TIMEOUT, auth=(user, password))
-    return httpx.Client(base_url=url, timeout=_TIMEOUT, headers=headers)
+        return httpx.Client(
+            base_url=url, timeout=_TIMEOUT, headers=headers, auth=(user, password),
+            verify=certificates,
+        )  # fmt: skip
+    return httpx.Client(base_url=url, timeout=_TIMEOUT, headers=headers, verify=certificates)
+
+
+def _certificates() -> ssl.SSLContext | bool:
+    """Which servers are trusted, as Prefect's own client does."""
+    from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_TLS_INSECURE_SKIP_VERIFY
+
+    if PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value():
+        return False
+    if (file := PREFECT_API_SSL_CERT_FILE.value()) is not None:
+        return ssl.create_default_context(cafile=file)
+    return True
 
 
 def _has(client: Any, event: Event) -> bool:
