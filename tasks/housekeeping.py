@@ -29,7 +29,7 @@ from tasks.leftovers import (
 )
 from tasks.mlflow_store import MlflowStore
 from tasks.promotion import INTENT, LOCK, Promotions
-from tasks.pruned_runs import PRUNED, is_in_use, old_runs, prune_run
+from tasks.pruned_runs import PRUNED, is_being_made, old_runs, prune_run
 from tasks.publishing import open_promotions
 from tasks.registry import BUNDLE, Registry
 from tasks.stages import timed
@@ -103,7 +103,7 @@ def _prune_runs(house: House) -> int:
 def _prune_datasets(house: House) -> int:
     """Another run may be between its update of the data set and its split: then not this time."""
     others = (house.run.model_store / "runs").glob("[!.]*")
-    if any(is_in_use(path, house.now) for path in others if path != house.run.directory):
+    if any(is_being_made(path, house.now) for path in others if path != house.run.directory):
         return 0
     store = DatasetStore(house.run.model_store / "dataset")
     return len(store.prune(house.retention.datasets))

@@ -43,11 +43,18 @@ def old_runs(model_store: Path, keep: int, *, current: Path, now: dt.datetime) -
 
 
 def is_in_use(directory: Path, now: dt.datetime) -> bool:
-    """Whether a process or a person still needs all of a run.
+    """Whether a process or a person still needs all of a run."""
+    return is_waiting(directory) or is_being_made(directory, now)
+
+
+def is_being_made(directory: Path, now: dt.datetime) -> bool:
+    """Whether a process is still on its way to a verdict.
 
     A process of another machine cannot be asked: its run counts as alive for a week.
     """
-    if is_waiting(directory) or is_under_way(directory):
+    if is_waiting(directory):
+        return False
+    if is_under_way(directory):
         return True
     process = directory / PROCESS
     if (directory / VERDICT).is_file() or not process.is_file():

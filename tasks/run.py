@@ -61,7 +61,9 @@ def open_run(
         stages=stages or StageSettings(),
     )
     storage.write_json(directory / RUN, run.model_dump(mode="json"))
-    storage.write_json(directory / PROCESS, {"pid": os.getpid(), "host": socket.gethostname()})
+    pid = os.getpid()
+    process = {"pid": pid, "host": socket.gethostname(), "started": _started(pid)}
+    storage.write_json(directory / PROCESS, process)
     return run
 
 
@@ -103,8 +105,18 @@ def is_under_way(directory: Path) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # it is alive, and somebody else's
-        return True
-    return True
+        pass
+    # Numbers of processes are given again, after a restart of the machine to others at once.
+    return process.get("started") in {None, _started(process["pid"])}
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did; None where Linux does not say."""
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return about.rpartition(")")[2].split()[19]
 
 
 def _is_suspended(directory: Path) -> bool:

@@ -189,6 +189,19 @@ def test_no_version_goes_while_another_run_may_read_it(run, dataset, earlier):
     assert house(run)["versions of the data set"] == 3
 
 
+def test_a_verdict_that_waits_for_ever_keeps_no_version(run, dataset, earlier):
+    storage.write_json(earlier(1, verdict=False) / "pending.json", {})
+    assert house(run)["versions of the data set"] == 3
+
+
+def test_a_number_that_another_process_has_by_now_keeps_nothing(run, dataset, earlier):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        process = {"pid": stranger.pid, "host": socket.gethostname(), "started": "7"}
+        earlier(1, verdict=False, process=process)
+        assert house(run)["versions of the data set"] == 3
+        stranger.kill()
+
+
 # ── versions of the model ────────────────────────────────────────────────────────────────────
 
 
