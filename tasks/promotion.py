@@ -170,7 +170,8 @@ class Promotions:
             a run which died after its promotion can be repeated.
 
         Raises:
-            StaleChampionError: somebody else moved the champion in the meantime.
+            StaleChampionError: somebody else moved the champion in the meantime, maybe since this
+                very version was promoted: what was rolled back must not come back by a repetition.
             StoreError: the version's bundle is not what was registered, or MLflow refuses.
         """
         if entry.to_version != version.number:
@@ -308,9 +309,17 @@ class Promotions:
 
     def _promoted_already(self, version: Version) -> Promotion | None:
         champion, log = self.champion(), self.log()
-        if champion is None or not log or champion.number != version.number:
+        if champion is None or not log:
             return None
-        return log[-1] if log[-1].to_version == version.number else None
+        if champion.number == version.number:
+            return log[-1] if log[-1].to_version == version.number else None
+        if version.number in {entry.to_version for entry in log if entry.kind == "promote"}:
+            raise StaleChampionError(
+                f"{self.registry.name}: version {version.number} was promoted before, and the "
+                f"champion is now {_spell(champion.number)}; nothing was changed, a rollback "
+                f"brings version {version.number} back"
+            )
+        return None
 
     def check_champion(self, expected: int | None) -> None:
         """Raise unless the champion is the one that somebody decided about.

@@ -134,6 +134,17 @@ def test_a_first_release_is_stale_when_there_is_a_champion(registry, promotions)
         promotions.promote(late, entry(late, None))
 
 
+def test_what_was_rolled_back_does_not_come_back_by_repeating_its_promotion(registry, promotions):
+    """A run that was killed after its promotion repeats it, maybe after a person's rollback."""
+    promote(promotions)
+    second = promote(promotions)
+    promotions.rollback("ann", "It answers in riddles", check=loads)
+    with pytest.raises(StaleChampionError, match="version 2 was promoted before"):
+        promotions.promote(second, entry(second, 1))
+    assert registry.aliases == {"champion": 1, "previous": 2}
+    assert len(promotions.log()) == 3
+
+
 def test_promoting_the_champion_again_changes_nothing(registry, promotions):
     version = promote(promotions)
     again = promotions.promote(version, entry(version, None))
