@@ -56,7 +56,7 @@ def read_by(config: RetrainConfig) -> tuple[Scope, ...]:
     return tuple(scope for scope in SCOPES if scope is not INBOX)
 
 
-def lies_in_shared_store(config: ConfigT) -> bool:
+def lies_in_shared_store(config: RetrainConfig | PredictConfig | AuditConfig) -> bool:
     """Whether the data is a part of a shared store, and so no file under the name that it has."""
     named = named_store(config.store).rstrip("/")
     return is_remote(named) and (config.data.path or "").startswith(f"{named}/")
