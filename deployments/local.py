@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from flows.deployment import load_deployment, rendered
+from flows.deployment import WATCH, load_deployment, rendered
 from longtail.errors import LongtailError
 from longtail.yaml_files import read_yaml
 
@@ -148,8 +148,21 @@ def deploy(
         file = Path(directory) / "prefect.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         _prefect(["deploy", "--prefect-file", str(file), "--all"], clean)
+    _end_watching(environment["PREFECT_API_URL"], content)
     names = ", ".join(deployment["name"] for deployment in content["deployments"])
     print(f"Deployed: {names}.", flush=True)
+
+
+def _end_watching(url: str, content: Mapping[str, Any]) -> None:
+    """Take the schedule of watch away where the profile has none: Prefect leaves it as it was."""
+    watch = next(one for one in content["deployments"] if one["name"] == WATCH)
+    if watch["schedules"]:
+        return
+    with _client(url) as client:
+        found = client.read_deployment_by_name(f"{WATCH}/{WATCH}")
+        for schedule in found.schedules:
+            if schedule.slug is not None:  # one that a person has added has none
+                client.delete_deployment_schedule(found.id, schedule.id)
 
 
 def set_up(url: str, profile: str | None) -> None:

@@ -101,6 +101,7 @@ def rendered(prefect_file: Mapping[str, Any], profile: str | None) -> dict[str, 
     """
     content: dict[str, Any] = json.loads(json.dumps(prefect_file))  # anchors share values
     if profile is None:
+        _watch_of(content)["schedules"] = []
         return content
     given: RetrainConfig = load_config(profile)
     config = given.model_dump(mode="json", exclude_unset=True)
@@ -114,13 +115,24 @@ def rendered(prefect_file: Mapping[str, Any], profile: str | None) -> dict[str, 
 
 
 def _start(deployment: dict[str, Any], settings: DeploymentSettings) -> None:
-    """When the deployment starts by itself: what the profile does not say stays as in the file."""
+    """When the deployment starts by itself: what the profile does not say stays as in the file.
+
+    Whether a schedule is active is said of none, so that one that a person has paused stays so.
+    """
     if deployment["name"] == WEEKLY and "schedule" in settings.model_fields_set:
         deployment["schedules"][0] |= settings.schedule.model_dump()
-    if deployment["name"] == WATCH and "watch" in settings.model_fields_set:
-        deployment["schedules"][0]["active"] = True
+    if deployment["name"] != WATCH:
+        return
+    if "watch" not in settings.model_fields_set:
+        deployment["schedules"] = []
+    else:
+        deployment["schedules"][0].pop("active", None)  # active when new
         watched = settings.watch.model_dump(exclude_unset=True)
         deployment["parameters"]["config"]["watch"] |= watched
+
+
+def _watch_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    return next(one for one in content["deployments"] if one["name"] == WATCH)
 
 
 def _configure(deployment: dict[str, Any], config: Mapping[str, Any]) -> None:

@@ -91,7 +91,6 @@ def test_a_profile_reaches_every_deployment(team):
     watch = found["watch"]["parameters"]["config"]
     assert watch["watch"] == {"inbox": "exports", "min_annotations": 20}
     assert watch["data"] == {"label_separator": "|"}
-    assert found["watch"]["schedules"][0]["active"] is True
     assert set(found["compare"]["parameters"]["config"]["data"]) == {"tickets"}
     assert found["rollback"]["parameters"]["name"] == "tickets"
 
@@ -99,7 +98,18 @@ def test_a_profile_reaches_every_deployment(team):
 def test_rendering_again_changes_nothing(team):
     once = rendered(FILE, team)
     assert rendered(once, team) == once
-    assert rendered(FILE, None) == FILE
+    plain = rendered(FILE, None)
+    assert rendered(plain, None) == plain
+
+
+def test_no_deployment_says_whether_its_schedule_is_active(team, tmp_path):
+    """Prefect then keeps one that a person has paused, and starts with one that is."""
+    (tmp_path / "plain.yaml").write_text("name: tickets")
+    for profile in (None, str(tmp_path / "plain.yaml"), team):
+        content = rendered(FILE, profile)
+        schedules = {one["name"]: one["schedules"] for one in content["deployments"]}
+        assert len(schedules["watch"]) == (profile == team)
+        assert not any("active" in one for found in schedules.values() for one in found)
 
 
 def test_a_run_does_not_read_the_section_of_the_deployments(team):
