@@ -237,11 +237,20 @@ def waiting_alike(run: RunHandle, key: str) -> Standing | None:
         if waiting is not None and waiting.until is not None and _now() < waiting.until:
             report = location(run, directory / "report.html")
             sentence = (
-                f"{run.name}: nothing has changed since run {other.id}, whose verdict waits for a "
-                f"decision. Report: {report}"
+                f"{run.name}: nothing has changed since run {other.id}, whose verdict "
+                f"{_where_it_stands(waiting)}. Report: {report}"
             )
             return Standing(directory, other.id, waiting.verdict, sentence)
     return None
+
+
+def _where_it_stands(waiting: Waiting) -> str:
+    if waiting.decided is None:
+        return "waits for a decision"
+    return (
+        f"{waiting.decided.by} has decided about ({waiting.decided.decision}), which was not "
+        f"carried out yet; if flow run {waiting.flow_run} has crashed, retry it"
+    )
 
 
 def _now() -> dt.datetime:

@@ -223,6 +223,9 @@ def test_nobody_is_asked_the_same_thing_twice(run):
     forced = again.model_copy(update={"stages": again.stages.model_copy(update={"force": True})})
     assert waiting_alike(forced, "same") is None
     decide(run, decision("reject"))
+    killed = waiting_alike(again, "same").sentence
+    assert "Ada has decided about (reject), which was not carried out yet" in killed
+    assert f"if flow run {NUMBER} has crashed, retry it" in killed
     storage.write_json(run.directory / "verdict.json", PASSING.model_dump(mode="json"))
     assert waiting_alike(again, "same") is None
 
