@@ -101,7 +101,10 @@ def server_slot(name: str) -> Iterator[None]:
 
 
 def stale_slots(
-    names: Sequence[str], *, silent_for: dt.timedelta = dt.timedelta(minutes=10)
+    names: Sequence[str],
+    *,
+    silent_for: dt.timedelta = dt.timedelta(minutes=10),
+    now: dt.datetime | None = None,
 ) -> list[StaleSlot]:
     """The limits that count a slot as taken though no run that is alive holds it.
 
@@ -112,6 +115,7 @@ def stale_slots(
         names: of the limits; those that do not exist are passed over.
         silent_for: a run that has not logged anything for so long counts as dead; a training logs
             several times a minute.
+        now: the present moment; by default the clock's.
     """
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
@@ -121,15 +125,17 @@ def stale_slots(
         for name in names:
             with contextlib.suppress(ObjectNotFound):
                 limit = client.read_global_concurrency_limit_by_name(name)
-                message = _stale(client, limit, silent_for)
+                message = _stale(client, limit, silent_for, now or dt.datetime.now(dt.UTC))
                 if message is not None:
                     taken = int(limit.active_slots)
                     found.append(StaleSlot(name, taken, limit.limit, message))
     return found
 
 
-def _stale(client: SyncPrefectClient, limit: Any, silent_for: dt.timedelta) -> str | None:
-    taken, now = int(limit.active_slots), dt.datetime.now(dt.UTC)
+def _stale(
+    client: SyncPrefectClient, limit: Any, silent_for: dt.timedelta, now: dt.datetime
+) -> str | None:
+    taken = int(limit.active_slots)
     if not taken:
         return None
     holders = _holders(client, limit.id)

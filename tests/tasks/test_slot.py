@@ -154,7 +154,7 @@ JUST_ENDED = Holder("just-ended", ago(300), ago(1), "Crashed", ago(2))
 )
 def test_a_slot_that_nobody_alive_holds_is_stale(server, holders, stale):
     server.holders = holders
-    found = stale_slots(["gpu"])
+    found = stale_slots(["gpu"], now=NOW)
     assert bool(found) == stale
     if stale:
         (slot,) = found
@@ -165,10 +165,10 @@ def test_a_slot_that_nobody_alive_holds_is_stale(server, holders, stale):
 
 
 def test_a_slot_that_was_just_taken_or_is_free_is_not_stale(server):
-    server.updated = dt.datetime.now(dt.UTC)
-    assert not stale_slots(["gpu"])
+    server.updated = NOW
+    assert not stale_slots(["gpu"], now=NOW)
     server.taken, server.updated, server.holders = 0, ago(60), [ENDED]
-    assert not stale_slots(["gpu"])
+    assert not stale_slots(["gpu"], now=NOW)
 
 
 def test_who_waits_for_a_stale_slot_is_told_what_to_do(server):
