@@ -143,6 +143,11 @@ def deploy(
         _prefect(["work-pool", "create", POOL, "--type", "process"], environment)
     # Prefect would write the value of a set variable into the deployments, and with it a
     # directory of this machine; unset, the worker's own value counts.
+    paused = _paused(environment["PREFECT_API_URL"])
+    kept = [
+        {**one, "paused": True} if one["name"] in paused else one for one in content["deployments"]
+    ]
+    content = {**content, "deployments": kept}
     clean = {name: value for name, value in environment.items() if name != "LONGTAIL_HOME"}
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "prefect.yaml"
@@ -151,6 +156,13 @@ def deploy(
     _end_watching(environment["PREFECT_API_URL"], content)
     names = ", ".join(deployment["name"] for deployment in content["deployments"])
     print(f"Deployed: {names}.", flush=True)
+
+
+def _paused(url: str) -> set[str]:
+    """The deployments that a person has paused; deploying again would have them go on."""
+    with _client(url) as client:
+        found = client.read_deployments(limit=200)
+        return {one.name for one in found if one.paused and "longtail" in one.tags}
 
 
 def _end_watching(url: str, content: Mapping[str, Any]) -> None:
