@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Processes that share the tests; each takes about 3 GiB and starts a Prefect server of its own.
+WORKERS ?= 2
 # longtail's exit code 3 says that the gate blocked: a result, not a failure of the target.
 OR_BLOCKED := || [ $$? -eq 3 ]
 
@@ -27,7 +29,7 @@ smoke: $(VENV)/.dev ## The real flow over the tiny fixture, in build/smoke: abou
 	  --store build/smoke/store --out build/smoke/run $(ARGS) $(OR_BLOCKED)
 
 test: $(VENV)/.dev ## The tests, but for those of the two targets below: minutes
-	$(BIN)/python -m pytest --ignore=tests/integration --ignore=tests/chaos $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/integration --ignore=tests/chaos $(ARGS)
 
 test-integration: $(VENV)/.dev ## The tests against a real local Prefect server and worker
 	$(BIN)/python -m pytest tests/integration -m integration $(ARGS)
