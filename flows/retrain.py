@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prefect import State, flow
@@ -20,6 +21,7 @@ from tasks.decisions import asks, waiting_alike
 from tasks.gate import judge
 from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
 from tasks.housekeeping import keep_house
+from tasks.inbox_state import was_taken
 from tasks.ingest import current_dataset, ingest_export, update_dataset
 from tasks.publish import check_candidate, publish_candidate
 from tasks.run import open_run
@@ -28,6 +30,8 @@ from tasks.split import split_dataset
 from tasks.train import train_encoder, train_linear
 from tasks.tune import tune_thresholds
 from tasks.unchanged import judged_by, standing_verdict
+
+logger = logging.getLogger(__name__)
 
 
 @flow(name="retrain", flow_run_name="retrain-{config.model_name}", validate_parameters=True)
@@ -90,9 +94,13 @@ def _matters(config: RetrainConfig) -> dict[str, Any]:
 
 
 def _update_dataset(run: RunHandle, config: RetrainConfig) -> DatasetHandle:
-    if config.data.path is None:
+    path = config.data.path
+    if path is not None and was_taken(run.model_store, path):
+        logger.info("%s is in the data set already, and is not read again", path)
+        path = None
+    if path is None:
         return current_dataset(run)
-    accepted = ingest_export(run, config.data.path, config.data)
+    accepted = ingest_export(run, path, config.data)
     return update_dataset(
         run, accepted, config.data, merge_duplicates=config.data.merges_duplicates
     )

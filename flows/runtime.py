@@ -7,7 +7,7 @@ import os
 
 from longtail.errors import LongtailError
 
-_LOGGERS = ("longtail", "tasks", "data_contracts")
+_LOGGERS = ("longtail", "tasks", "flows", "data_contracts")
 _DEFAULTS = {
     # Nothing is reported to anybody.
     "DO_NOT_TRACK": "1",

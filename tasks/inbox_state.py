@@ -179,9 +179,9 @@ def mark_taken(model_store: Path, path: str, dataset: str) -> None:
         path: what the run has read.
         dataset: fingerprint of the data set with it.
     """
-    directory = Path(path)
-    if "://" in path or directory.resolve().parent != (model_store / INBOX).resolve():
+    if not _is_batch(model_store, path):
         return
+    directory = Path(path)
     with storage.lock(lock_of(model_store)):
         if directory.is_dir():
             storage.write_json(directory / TAKEN, {"dataset": dataset})
@@ -190,6 +190,23 @@ def mark_taken(model_store: Path, path: str, dataset: str) -> None:
 def is_taken(model_store: Path, batch: Batch) -> bool:
     """Whether a run has put the batch into the data set."""
     return (directory_of(model_store, batch) / TAKEN).exists()
+
+
+def was_taken(model_store: Path, path: str) -> bool:
+    """Whether what is to be read is a batch that a run has put into the data set before.
+
+    Read again, it would put its labels in the place of those that later batches have brought.
+
+    Args:
+        model_store: directory of the model.
+        path: what a run is to read.
+    """
+    return _is_batch(model_store, path) and (Path(path) / TAKEN).exists()
+
+
+def _is_batch(model_store: Path, path: str) -> bool:
+    inbox = (model_store / INBOX).resolve()
+    return "://" not in path and Path(path).resolve().parent == inbox
 
 
 def old_batches(model_store: Path, keep: int = 8) -> tuple[Path, ...]:

@@ -23,7 +23,7 @@ from longtail.dataset import DatasetStore
 from longtail.errors import ConfigError, StoreError
 from tasks import inbox_files, inbox_state
 from tasks.inbox import Watched, look
-from tasks.inbox_state import INBOX, mark_taken, old_batches, read_state
+from tasks.inbox_state import INBOX, mark_taken, old_batches, read_state, was_taken
 from tasks.landed import NotDeliveredError
 
 START = datetime(2024, 5, 17, 6, tzinfo=UTC)
@@ -513,3 +513,14 @@ def test_a_batch_that_is_read_twice_changes_nothing(desk):
     assert again.version.fingerprint == once.version.fingerprint
     assert again.version.version == once.version.version
     assert (again.added, again.changed) == (0, 0)
+
+
+def test_a_batch_is_known_as_taken_once_it_is_in_the_data_set(desk):
+    desk.write("one.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    (payload,) = desk.payloads
+    assert not was_taken(desk.store, payload["path"])
+    desk.retrain(Path(payload["path"]))
+    assert was_taken(desk.store, payload["path"])
+    assert not was_taken(desk.store, str(desk.inbox))
+    assert not was_taken(desk.store, "memory://bucket/export.jsonl")
