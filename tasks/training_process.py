@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from longtail import errors
@@ -25,6 +27,9 @@ RESTARTS = 2
 _SECONDS_TO_END = 5.0
 _LAST_LINES = 12
 _LAST_BYTES = 1 << 14
+# A training tells its progress several times a minute; the longest silence is scoring a test set.
+_SILENT_SECONDS = 6 * 3600.0
+_LOOKS = 60  # within that time
 
 
 class TrainingProcessError(RuntimeError):
@@ -100,7 +105,8 @@ def _run(
     ):  # fmt: skip
         try:
             _hand_over(child, job)
-            error, done = _listen(child, progress)
+            with _heard(child) as hear:
+                error, done = _listen(child, progress, hear)
             status = child.wait()
         finally:
             _end(child)
@@ -119,11 +125,14 @@ def _hand_over(child: subprocess.Popen[bytes], job: TrainingJob) -> None:
 
 
 def _listen(
-    child: subprocess.Popen[bytes], progress: Callable[[Progress], None] | None
+    child: subprocess.Popen[bytes],
+    progress: Callable[[Progress], None] | None,
+    hear: Callable[[], None],
 ) -> tuple[dict[str, Any] | None, bool]:
     """Pass on what the child tells, until it closes the pipe; gives its error, if it told one."""
     error, done = None, False
     for line in child.stdout or ():
+        hear()
         try:
             message = json.loads(line)
         except json.JSONDecodeError:  # it was killed within a line
@@ -136,6 +145,33 @@ def _listen(
         error = message.get("error", error)
         done = done or "done" in message
     return error, done
+
+
+@contextlib.contextmanager
+def _heard(child: subprocess.Popen[bytes]) -> Iterator[Callable[[], None]]:
+    """Kill a child that hangs, lest its slot be waited for for ever; call it when it speaks."""
+    last, over = [time.monotonic()], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_SILENT_SECONDS / _LOOKS):
+            if time.monotonic() - last[0] > _SILENT_SECONDS:
+                logger.warning(
+                    "the training process has said nothing for %.0f s and is killed",
+                    _SILENT_SECONDS,
+                )
+                _signal(child, signal.SIGKILL)
+                return
+
+    def hear() -> None:
+        last[0] = time.monotonic()
+
+    thread = threading.Thread(target=watch, name="training watch", daemon=True)
+    thread.start()
+    try:
+        yield hear
+    finally:
+        over.set()
+        thread.join()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -26,7 +26,12 @@ from tasks.data import write_label_space
 from tasks.encoder_arm import run_job
 from tasks.handles import RunHandle, SplitHandle
 from tasks.training_job import TINY, TrainingJob
-from tasks.training_process import CHILD, TrainingProcessError, train_in_process
+from tasks.training_process import (
+    CHILD,
+    RESTARTS,
+    TrainingProcessError,
+    train_in_process,
+)
 from tasks.training_progress import ProgressArtifact, show_shortages
 
 pytestmark = pytest.mark.slow  # every child loads torch
@@ -355,3 +360,11 @@ def test_a_kill_by_the_system_is_told_from_one_by_a_person(job, accident, monkey
 
     assert done.training.batch_size == 4
     assert "killed by the system" in done.shortages[0].said
+
+
+def test_a_process_that_hangs_is_killed_and_told_of(job, monkeypatch, caplog):
+    monkeypatch.setattr("tasks.training_process._SILENT_SECONDS", 1.0)
+    hanging = (sys.executable, "-c", "import time; time.sleep(600)")
+    with caplog.at_level(logging.WARNING), pytest.raises(TrainingError, match="signal 9"):
+        train_in_process(job, command=hanging)
+    assert caplog.text.count("has said nothing for 1 s and is killed") == 1 + RESTARTS
