@@ -274,6 +274,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _rendered(profile: str | None) -> dict[str, Any]:
+    load_deployment(profile).notifications.resolved()  # an unset variable is told before anything
     return rendered(read_yaml(PREFECT_FILE), profile)
 
 
