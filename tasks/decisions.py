@@ -145,6 +145,13 @@ def is_waiting(run_directory: Path) -> bool:
     return (run_directory / PENDING).is_file() and not (run_directory / VERDICT).is_file()
 
 
+def is_suspended(run_directory: Path) -> bool:
+    """Whether a flow run waits with the verdict: that ends, unlike the wait of a command."""
+    if not is_waiting(run_directory):
+        return False
+    return storage.read_json(run_directory / PENDING).get("flow_run") is not None
+
+
 def decide(run: RunHandle, decision: Decision) -> Waiting:
     """Record a decision; the first one stands.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from longtail import storage
 from longtail.errors import ConfigError
-from tasks.decisions import is_waiting
+from tasks.decisions import is_suspended, is_waiting
 from tasks.gate import VERDICT
 from tasks.run import PROCESS, is_under_way
 
@@ -25,7 +25,8 @@ def old_runs(model_store: Path, keep: int, *, current: Path, now: dt.datetime) -
 
     Of those that reached a verdict the last ones keep theirs, and as many of those that did not:
     a week of crashes must not push out a candidate that a person may still promote. A run under
-    way, a run that waits for a person, and the current one are never among them.
+    way, a suspended one, and the current one are never among them. A verdict of the command line
+    waits for ever, so its run counts among those that reached none.
 
     Args:
         model_store: STORE/NAME.
@@ -44,7 +45,7 @@ def old_runs(model_store: Path, keep: int, *, current: Path, now: dt.datetime) -
 
 def is_in_use(directory: Path, now: dt.datetime) -> bool:
     """Whether a process or a person still needs all of a run."""
-    return is_waiting(directory) or is_being_made(directory, now)
+    return is_suspended(directory) or is_being_made(directory, now)
 
 
 def is_being_made(directory: Path, now: dt.datetime) -> bool:

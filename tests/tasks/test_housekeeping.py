@@ -114,7 +114,7 @@ def test_what_a_process_or_a_person_needs_stays(run, earlier):
         running = earlier(1, verdict=False, process=here)
         elsewhere = earlier(2, verdict=False, process={"pid": 1, "host": "another"})
         waiting = earlier(3, verdict=False)
-        storage.write_json(waiting / "pending.json", {})
+        storage.write_json(waiting / "pending.json", {"flow_run": "suspended"})
         for day in (4, 5):
             earlier(day, verdict=False)
         os.utime(elsewhere / "process.json", (NOW.timestamp(), NOW.timestamp()))
@@ -126,6 +126,15 @@ def test_what_a_process_or_a_person_needs_stays(run, earlier):
     assert [pruned_sentence(one) is None for one in (running, elsewhere, waiting)] == [
         False, False, True
     ]  # fmt: skip
+
+
+def test_verdicts_of_the_command_line_do_not_wait_in_ever_more_runs(run, earlier):
+    waiting = [earlier(day, verdict=False) for day in (1, 2, 3)]
+    for one in waiting:
+        storage.write_json(one / "pending.json", {"flow_run": None})
+
+    house(run, RetentionSettings(runs=2))
+    assert [pruned_sentence(one) is None for one in waiting] == [False, False, True]
 
 
 def test_a_kill_half_way_leaves_a_run_that_says_so_and_is_finished(run, earlier, monkeypatch):
