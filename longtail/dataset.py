@@ -129,6 +129,10 @@ class DatasetStore:
             return None
         return self._version(int(storage.read_json(pointer)["version"]))
 
+    def has(self, number: int) -> bool:
+        """Whether a version is kept; old ones are pruned."""
+        return (self._directory(number) / storage.MANIFEST).exists()
+
     def read(
         self, version: DatasetVersion | int | None = None, columns: list[str] | None = None
     ) -> pa.Table:

@@ -36,6 +36,7 @@ _VOICES = "voices.parquet"
 _DATA_DOCS = "data_docs"
 _FILES = (_ACCOUNT, _ACCEPTED, _VOICES, "quarantine.parquet", "skipped.parquet", _DATA_DOCS)
 _CODE = ("tasks.ingest", "data_contracts.ingest")
+_FORGOTTEN = "forgotten.json"
 _WITH_TEXTS = ("ingest", "split", "audit")
 _LATER = {
     "path", "export", "max_deleted", "taxonomy", "add_parents", "corrections", "as_of",
@@ -146,6 +147,7 @@ def _update(
 ) -> DatasetHandle:
     voices = accepted.with_name(_VOICES)
     store = DatasetStore(run.model_store / "dataset")
+    _forget_deleted(run, store)  # of a run that was killed before it did so
     upserted = store.upsert(
         accepted,
         merge_duplicates=merge_duplicates,
@@ -164,8 +166,7 @@ def _update(
         account["warnings"] = [*account["warnings"], sentence]
     storage.write_json(run.directory / _ACCOUNT, account)
     mark_taken(run.model_store, account["file"], upserted.version.fingerprint)
-    if upserted.deleted:
-        _forget_deleted(run, store, upserted.version)
+    _forget_deleted(run, store)
     for path in (accepted, voices):
         path.unlink()  # its rows are in the data set now
     logger.info("Data set %s version %d: %s", run.name, upserted.version.version, counts)
@@ -187,25 +188,47 @@ def current_dataset(run: RunHandle) -> DatasetHandle:
     return _handle(version)
 
 
-def _forget_deleted(run: RunHandle, store: DatasetStore, version: DatasetVersion) -> None:
-    """Purge what is cached of the texts that a version has deleted.
+def _forget_deleted(run: RunHandle, store: DatasetStore) -> None:
+    """Purge what this machine has cached of the texts that were deleted since it last did so.
 
-    Another run may hold a cache for long: then they go when it is full, and this run goes on.
+    Another run may hold a cache for long: then the next run tries again.
     """
+    current = store.current()
+    note = run.store / "cache" / f"{run.name}-{_FORGOTTEN}"
+    done = storage.read_json(note)["version"] if note.is_file() else None
+    if current is None or done == current.version:
+        return
+    texts: list[str] = []
+    if done is not None:
+        texts = [text for number in range(done + 1, current.version + 1)
+                 for text in _deleted_texts(store, current, number)]  # fmt: skip
+    if texts and not _purge(run, texts):
+        return
+    storage.write_json(note, {"version": current.version})
+
+
+def _deleted_texts(store: DatasetStore, current: DatasetVersion, number: int) -> list[str]:
+    """Texts that a version deleted; none where the one before it is pruned, and long unused."""
+    deleted = store.read_deleted(current)
+    gone = deleted["id"].filter(pc.equal(deleted["version"], number))
+    if not len(gone) or not store.has(number - 1):
+        return []
+    before = store.read(number - 1, ["id", "text"])
+    return list(before["text"].filter(pc.is_in(before["id"], gone.combine_chunks())).to_pylist())
+
+
+def _purge(run: RunHandle, texts: list[str]) -> bool:
     from longtail.activations import ActivationCache
 
-    deleted = store.read_deleted(version)
-    gone = deleted["id"].filter(pc.equal(deleted["version"], version.version))
-    before = store.read(version.version - 1, ["id", "text"])
-    texts = before["text"].filter(pc.is_in(before["id"], gone.combine_chunks())).to_pylist()
     try:
         for stage in _WITH_TEXTS:
             stage_cache(run).clear(stage)
         removed = ActivationCache(run.cache).purge(texts)
     except StoreError as error:
         logger.warning("Copies of %d deleted texts are still cached: %s", len(texts), error)
-        return
+        return False
     logger.info("%d activations of %d deleted texts purged", removed, len(texts))
+    return True
 
 
 def _set_aside(run: RunHandle) -> Iterator[str | None]:

@@ -135,6 +135,26 @@ def test_the_activations_of_deleted_texts_are_purged(run, export, monkeypatch, c
     assert ("2 deleted texts are still cached: locked by another run" in caplog.text) is held
 
 
+def test_a_run_that_is_killed_before_it_purges_leaves_it_to_the_next(run, export, monkeypatch):
+    full, purged = DataSettings(export="full", max_deleted=0.5), []
+
+    def upsert(*rows):
+        accepted = ingest_export.fn(run, export(*rows), full)
+        update_dataset.fn(run, accepted, full, merge_duplicates=True)
+
+    def dies(_, texts):
+        raise KeyboardInterrupt
+
+    upsert(*GOOD)
+    monkeypatch.setattr(ActivationCache, "purge", dies)
+    with pytest.raises(KeyboardInterrupt):
+        upsert(*GOOD[2:])
+    monkeypatch.setattr(ActivationCache, "purge", lambda _, texts: purged.append(texts) or 1)
+    upsert(*GOOD[2:])
+    upsert(*GOOD[2:])
+    assert purged == [["Ticket number 0", "Ticket number 1"]]
+
+
 def test_a_full_export_with_a_row_that_nobody_can_read_deletes_nothing(run, export):
     full = DataSettings(export="full", max_deleted=0.5)
     for rows in (GOOD, [*GOOD[:26], row(None, "Ticket number 26", "a")]):
