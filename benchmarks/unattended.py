@@ -16,6 +16,7 @@ import datetime as dt
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -407,6 +408,8 @@ def open_office(home: Path) -> Office:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the year, write the table, say what grows."""
+    # Ended from outside, it still stops the server that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--weeks", type=int, default=52)
     parser.add_argument("--out", type=Path, default=Path("build/unattended"))

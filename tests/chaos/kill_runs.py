@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -249,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=1, help="first seed of --kills")
     given = parser.parse_args(arguments)
     prepare_environment()
+    # Ended from outside, it still stops the server that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seeds: Iterable[int] = [int(seed) for seed in given.seeds.split(",")]
     if given.kills is not None:
         seeds = itertools.count(given.first)
