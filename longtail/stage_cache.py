@@ -94,7 +94,8 @@ class StageCache:
             for name in manifest["files"]:
                 (into / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staging / name, into / name)
-            os.utime(directory / storage.MANIFEST)
+            with contextlib.suppress(OSError):  # removed just now, and taken all the same
+                os.utime(directory / storage.MANIFEST)
         except _DAMAGED as error:
             logger.warning("%s: a damaged result is made anew (%s)", directory, error)
             _remove(directory)

@@ -54,7 +54,7 @@ def run(arguments, environment):
 
 HOPELESS = {
     "missing": (lambda at: at / "absent.csv", ["absent.csv: no such file", "give the path"]),
-    "directory": (lambda at: at, ["is a directory", "give the path of one file"]),
+    "directory": (lambda at: at, ["is a directory without a file to read"]),
     "empty": (lambda at: write(at / "x.csv", ""), ["x.csv: the file is empty", "finished?"]),
     "no labels column": (
         lambda at: write(at / "x.csv", "id,text,tags", "1,hello,a"),

@@ -119,7 +119,14 @@ def test_a_server_that_is_down_is_noticed():
         send_event(event())
 
 
-def test_without_a_server_nobody_can_hear(config):
+@pytest.fixture
+def nobody():
+    """No server, whatever other tests of this process have started."""
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+
+
+def test_without_a_server_nobody_can_hear(config, nobody):
     with pytest.raises(NotDeliveredError, match="PREFECT_API_URL"):
         send_event(event())
 
@@ -169,7 +176,7 @@ def test_the_command_looks_once(config, server, tmp_path, capsys):
     assert read_state(tmp_path / "store" / "desk").batches[0].status == "closed"
 
 
-def test_the_command_fails_where_nobody_can_be_told(tmp_path, capsys):
+def test_the_command_fails_where_nobody_can_be_told(tmp_path, capsys, nobody):
     (tmp_path / "inbox").mkdir()
     write(tmp_path / "inbox" / "1.jsonl", "a")
     arguments = ["watch", "--name", "desk", "--store", str(tmp_path / "store")]

@@ -29,7 +29,7 @@ def run(needed, *rows):
         "arms": arms,
         "selection": {"baseline_recognised_labels": needed, "shortlist": list(rows)},
     }
-    return RunFiles(Path("run"), NOBODY.date, {}, metrics)
+    return RunFiles(Path("run"), NOBODY.date, {}, metrics=metrics)
 
 
 DB = entry("db", "candidate-db", 0.52, 100)
@@ -68,7 +68,7 @@ def test_every_training_is_a_line_of_its_own_in_a_legend_that_fits():
     history = [{"epoch": n, "loss": 0.1, "validation_micro_f1": 0.5} for n in (1, 2)]
     names = ("bce", "candidate", "candidate-ntr-focal", "candidate-asl")
     metrics = {"arms": {name: {"history": history} for name in names}}
-    panel = history_figure(RunFiles(Path("run"), NOBODY.date, {}, metrics)).panels[0]
+    panel = history_figure(RunFiles(Path("run"), NOBODY.date, {}, metrics=metrics)).panels[0]
 
     drawn = re.findall(r'class="ln ([^"]+)"', panel.body)
     assert len(drawn) == 2 * len(set(drawn)) == 2 * len(names)  # in the legend and in the plot

@@ -27,7 +27,7 @@ def run_with(policy: str) -> RunFiles:
     }
     arm = {"thresholds": thresholds, "curve": curve}
     metrics = {"threshold_policy": policy, "arms": {"candidate": arm}}
-    return RunFiles(Path("run"), dt.datetime(2026, 1, 2, tzinfo=dt.UTC), {}, metrics)
+    return RunFiles(Path("run"), dt.datetime(2026, 1, 2, tzinfo=dt.UTC), {}, metrics=metrics)
 
 
 def drawn(policy: str) -> str:

@@ -232,7 +232,7 @@ def test_a_result_that_goes_while_it_is_taken_is_none(cache, made, tmp_path, mon
 
 # ── several processes ────────────────────────────────────────────────────────────────────────
 
-FORK = multiprocessing.get_context("fork")
+SPAWN = multiprocessing.get_context("spawn")
 
 
 def _keep_often(directory: Path, made: Path, times: int) -> None:
@@ -252,10 +252,10 @@ def _take_often(directory: Path, target: Path, times: int) -> None:
 
 def test_processes_that_keep_trim_and_take_at_once(cache, made, tmp_path):
     workers = [
-        FORK.Process(target=_keep_often, args=(cache.directory, made, 20)),
-        FORK.Process(target=_keep_often, args=(cache.directory, made, 20)),
-        FORK.Process(target=_take_often, args=(cache.directory, tmp_path / "a", 60)),
-        FORK.Process(target=_take_often, args=(cache.directory, tmp_path / "b", 60)),
+        SPAWN.Process(target=_keep_often, args=(cache.directory, made, 20)),
+        SPAWN.Process(target=_keep_often, args=(cache.directory, made, 20)),
+        SPAWN.Process(target=_take_often, args=(cache.directory, tmp_path / "a", 60)),
+        SPAWN.Process(target=_take_often, args=(cache.directory, tmp_path / "b", 60)),
     ]
     for worker in workers:
         worker.start()
@@ -284,7 +284,7 @@ def _keep_for_ever(directory: Path, made: Path, placed: int) -> None:
 
 @pytest.mark.parametrize("placed", range(len(FILES)))
 def test_a_kill_while_keeping_leaves_no_result_and_no_rubbish(cache, made, tmp_path, placed):
-    worker = FORK.Process(target=_keep_for_ever, args=(cache.directory, made, placed))
+    worker = SPAWN.Process(target=_keep_for_ever, args=(cache.directory, made, placed))
     worker.start()
     while not (cache.directory / "stuck").exists():
         time.sleep(0.01)

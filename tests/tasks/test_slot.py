@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -172,7 +173,7 @@ def test_a_slot_that_was_just_taken_or_is_free_is_not_stale(server):
 
 
 def test_who_waits_for_a_stale_slot_is_told_what_to_do(server):
-    server.holders = [LIVE]
+    server.holders = [dataclasses.replace(LIVE, seen=dt.datetime.now(dt.UTC))]
     assert "held by flow run alive (Running), since 20" in server_slot._held_by("gpu")
     server.holders = [ENDED]
     assert "--active-slots 0" in server_slot._held_by("gpu")
