@@ -210,7 +210,9 @@ def lapsed(store: Path, name: str, now: dt.datetime) -> list[tuple[RunHandle, Wa
         directory = store / name / Ticket.model_validate(storage.read_json(path)).directory
         fetch(directory)
         if not is_waiting(directory):
-            path.unlink(missing_ok=True)
+            # A flow run of another server may still be resumed, and finds here that it was decided.
+            if not (directory / PENDING).is_file() or now >= _over(directory):
+                path.unlink(missing_ok=True)
             continue
         run = read_run(directory).model_copy(update={"store": store})
         waiting = read_waiting(run)
@@ -221,6 +223,12 @@ def lapsed(store: Path, name: str, now: dt.datetime) -> list[tuple[RunHandle, Wa
         if waiting.decided is not None and waiting.decided.decision == "lapse":
             found.append((run, waiting))
     return found
+
+
+def _over(directory: Path) -> dt.datetime:
+    """When nobody can resume the flow run of a run any more."""
+    waiting = Waiting.model_validate(storage.read_json(directory / PENDING))
+    return (waiting.until or waiting.since) + _GRACE
 
 
 def waiting_alike(run: RunHandle, key: str) -> Standing | None:

@@ -197,15 +197,20 @@ def test_what_somebody_decided_does_not_lapse(run):
     assert read_ticket(run.model_store, NUMBER) is not None
 
 
-@pytest.mark.parametrize("how", ["decided", "deleted"])
-def test_a_ticket_that_leads_nowhere_goes(run, how):
+def test_a_ticket_that_leads_nowhere_goes(run):
     suspend(run)
-    if how == "decided":
-        storage.write_json(run.directory / "verdict.json", PASSING.model_dump(mode="json"))
-    else:
-        (run.directory / PENDING).unlink()
+    (run.directory / PENDING).unlink()
     assert lapsed(run.store, run.name, NOW) == []
     assert list(Path(run.model_store / "waiting").iterdir()) == []
+
+
+def test_a_ticket_of_what_was_decided_stays_until_nobody_can_resume_its_run(run):
+    waiting = suspend(run, days=2.0)
+    storage.write_json(run.directory / "verdict.json", PASSING.model_dump(mode="json"))
+    assert lapsed(run.store, run.name, waiting.until) == []
+    assert read_ticket(run.model_store, NUMBER) is not None
+    assert lapsed(run.store, run.name, waiting.until + dt.timedelta(days=1)) == []
+    assert read_ticket(run.model_store, NUMBER) is None
 
 
 def test_nobody_is_asked_the_same_thing_twice(run):
