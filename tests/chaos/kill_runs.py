@@ -83,7 +83,7 @@ class Bench:
         self.kills += hit is not None
         self.in_a_row += 1
         print(f"{moment}: {'it ended before' if hit is None else f'killed in {hit}'}", flush=True)
-        goes_on = moment.kind in ("trainer", "worker") and hit is not None
+        goes_on = moment.kind in ("trainer", "worker")  # also where its trainer had ended before
         left = processes.outlived(self.run.mark, SLOW if goes_on else PATIENCE)
         self.run.process.wait()
         if asked is not None:
