@@ -17,6 +17,9 @@ from tasks.run import share_run
 from tasks.track import track_run
 from tasks.unchanged import note_judged
 
+# What a person said, or what came between, explains a block better than the rules before it.
+_SETTLES = frozenset({APPROVED_RULE, "champion_unchanged"})
+
 
 def conclude(
     run: RunHandle, verdict: Verdict, dataset: DatasetHandle | None, settings: PublishSettings
@@ -47,8 +50,7 @@ def tell(run: RunHandle, dataset: DatasetHandle | None, settings: PublishSetting
 def outcome(run: RunHandle, verdict: Verdict, untold: list[str]) -> State[Any]:
     """The final state; its message is a sentence or two that a notification can carry."""
     promoted = verdict.decision == "promote"
-    # What a person said of it explains the block better than the rules that led there.
-    failed = sorted(verdict.failed, key=lambda rule: rule.name != APPROVED_RULE)
+    failed = sorted(verdict.failed, key=lambda rule: rule.name not in _SETTLES)
     said = verdict.reasons if promoted else [rule.detail for rule in failed]
     more = 0 if promoted else len(said) - 1
     what = "the candidate is live" if promoted else "the candidate does not go live"
