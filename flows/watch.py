@@ -16,7 +16,8 @@ from flows.store import open_store
 from longtail.mirror_paths import is_remote
 from longtail.mirror_scopes import DATASET, INBOX
 from tasks.artifacts import publish_table
-from tasks.inbox import Look, Watched, look
+from tasks.inbox import Look, look
+from tasks.inbox_reading import Watched
 from tasks.landed import Send, send_event
 
 if TYPE_CHECKING:

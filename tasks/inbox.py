@@ -9,59 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from longtail import storage
-from longtail.annotations.schema import ANNOTATIONS
-from longtail.config import DataSettings, WatchSettings
-from longtail.dataset import DatasetStore, Preview
 from longtail.errors import ConfigError, DataError, StoreError
 from tasks import inbox_state as states
-from tasks.inbox_files import Landed, copy_file, is_of, landed_files
+from tasks.inbox_files import Landed, is_of, landed_files
+from tasks.inbox_reading import Candidate, Reader, Watched
 from tasks.inbox_state import Batch, Event, SeenFile, WatchState
 from tasks.landed import NotDeliveredError, Send, event_id
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 logger = logging.getLogger(__name__)
 _MOST_FILES = 500  # of an event: Prefect refuses one of more than 1.5 MB
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What is watched, for whom.
-
-    Attributes:
-        model_store: directory of the model in the store.
-        data: how the files are read.
-        merge_duplicates: as a retrain merges them.
-        settings: inbox and limits.
-        address: the model's directory as other machines find it, where workers share the store.
-    """
-
-    model_store: Path
-    data: DataSettings
-    merge_duplicates: bool
-    settings: WatchSettings
-    address: str | None = None
-
-    def announced(self, directory: Path) -> str:
-        """A batch's directory as a run on any machine finds it."""
-        if self.address is None:
-            return str(directory.resolve())
-        return f"{self.address}/{directory.relative_to(self.model_store).as_posix()}"
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.model_store.name
+_LEAST_PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -94,13 +57,6 @@ class Look:
     why_undelivered: str | None = None
     overdue: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    landed: Landed
-    frozen: Path
-    sha256: str
 
 
 def look(watched: Watched, now: datetime, send: Send) -> Look:
@@ -136,7 +92,7 @@ class _Looker:
         self.watched, self.now, self.send = watched, now, send
         self.root = watched.model_store
         self.state = states.read_state(self.root)
-        self.store = DatasetStore(self.root / "dataset")
+        self.reader = Reader(watched)
 
     def look(self) -> Look:
         states.remove_unfinished(self.root, self.state)
@@ -145,18 +101,19 @@ class _Looker:
         files = landed_files(self.watched.settings.inbox, self.watched.settings.pattern)
         self._forget_gone(files)
         settling, fresh = self._changed(files)
-        candidates, refused, failures = self._freeze(fresh)
+        frozen = self.reader.freeze(fresh, self.state.files)
+        refused = dict(frozen.refused)
         told_before = sum(one.refused is not None for one in self.state.seen.values())
-        found, known = self._take_all(candidates, refused)
+        found, known = self._take_all(frozen.candidates, refused)
+        states.clear_landing(self.root)
         self._remember_refused(fresh, refused)
-        overdue = self._gather_overdue()
-        self._close_if_due()
+        overdue = self._close_if_due()
         delivered, why = self._deliver()
         waiting = self.state.open
         return Look(
             found, known, settling, refused, told_before, waiting,
             None if waiting is None else waiting.since + self._patience, delivered,
-            self.state.undelivered, why, overdue, tuple(failures),
+            self.state.undelivered, why, overdue, frozen.failures,
         )  # fmt: skip
 
     @property
@@ -182,16 +139,18 @@ class _Looker:
 
     def _note_taken(self) -> None:
         state = self.state
-        for batch in state.batches:
-            if batch.status == "closed" and states.is_taken(self.root, batch):
+        for batch in state.pending:
+            if states.is_taken(self.root, batch):
                 state = state.with_batch(batch.model_copy(update={"status": "taken"}))
         if state is not self.state:
             self._save(state)
 
     def _forget_gone(self, files: Sequence[Landed]) -> None:
-        urls, inbox = {one.url for one in files}, self.watched.settings.inbox
-        gone = {url for url in self.state.seen if url not in urls and is_of(url, inbox)}
-        seen = {url: one for url, one in self.state.seen.items() if url not in gone}
+        urls, settings = {one.url for one in files}, self.watched.settings
+        seen = {
+            url: one for url, one in self.state.seen.items()
+            if url in urls or not is_of(url, settings.inbox, settings.pattern)
+        }  # fmt: skip
         self.state = self.state.model_copy(update={"seen": seen})
 
     def _changed(self, files: Sequence[Landed]) -> tuple[tuple[str, ...], list[Landed]]:
@@ -211,44 +170,8 @@ class _Looker:
                 fresh.append(landed)
         return tuple(settling), fresh
 
-    def _freeze(
-        self, fresh: Sequence[Landed]
-    ) -> tuple[list[_Candidate], dict[str, str], list[str]]:
-        """Copies of files that can be read, why others cannot, and what the system refused."""
-        candidates: list[_Candidate] = []
-        refused: dict[str, str] = {}
-        failures: list[str] = []
-        number = self.state.files
-        most = int(self.watched.settings.max_file_gigabytes * 1e9)
-        for landed in fresh:
-            number += 1
-            frozen = self.root / states.INBOX / states.LANDING / f"{number:06d}-{_safe(landed)}"
-            try:
-                sha256 = copy_file(landed, frozen, most)
-                candidates.append(_Candidate(landed, frozen, sha256))
-            except FileNotFoundError:
-                continue  # taken away meanwhile
-            except DataError as error:
-                refused[landed.url] = _about(str(error), frozen, landed)
-                frozen.unlink(missing_ok=True)
-            except OSError as error:
-                frozen.unlink(missing_ok=True)
-                failures.append(f"{landed.url}: cannot be copied ({error.strerror or error})")
-        return candidates, refused, failures
-
-    def _check(self, file: Path) -> None:
-        """Hold a file to the contract by itself.
-
-        Raises:
-            DataError: it cannot be read, or too many of its rows are bad.
-        """
-        with tempfile.TemporaryDirectory(prefix="longtail-watch-") as scratch:
-            ingested = _ingest(file, self.watched.data, Path(scratch))
-            # An export that is plainly of another data set is refused here, not in the run.
-            self.store.preview(ingested[0], merge_duplicates=self.watched.merge_duplicates)
-
     def _take_all(
-        self, candidates: Sequence[_Candidate], refused: dict[str, str]
+        self, candidates: Sequence[Candidate], refused: dict[str, str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """As ``_take``; where files cannot be read together, each is tried by itself."""
         try:
@@ -256,8 +179,7 @@ class _Looker:
         except DataError as error:
             if len(candidates) == 1:
                 (one,) = candidates
-                refused[one.landed.url] = self._why_not(one, error)
-                one.frozen.unlink(missing_ok=True)
+                refused[one.landed.url] = self.reader.why_not(one, error)
                 return (), ()
         parts = [self._take_all([one], refused) for one in candidates]
         return (
@@ -265,49 +187,33 @@ class _Looker:
             tuple(url for _, known in parts for url in known),
         )
 
-    def _why_not(self, candidate: _Candidate, together: DataError) -> str:
-        """Why a file cannot be used: what is wrong with it alone, else beside the others."""
-        error = together
-        try:
-            self._check(candidate.frozen)
-        except DataError as alone:
-            error = alone
-        return _about(str(error), candidate.frozen, candidate.landed)
-
-    def _take(self, candidates: Sequence[_Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _take(self, candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Put files that say something new into the open batch; returns those, and the others."""
         changed = [one for one in candidates if not self._same_as_seen(one)]
         pending = self._frozen(self.state.pending)
         opened = self._frozen(batch for batch in [self.state.open] if batch is not None)
-        before = self._preview([*pending, *opened])
-        after = self._preview([*pending, *opened, *(one.frozen for one in changed)])
+        before = self.reader.preview([*pending, *opened])
+        after = self.reader.preview([*pending, *opened, *(one.frozen for one in changed)])
         urls = tuple(one.landed.url for one in candidates)
         if not changed or before.news == after.news:
             self._save(self.state.model_copy(update={"seen": self._seen_with(candidates)}))
             return (), urls
-        counted = self._preview(pending) if opened else before
+        counted = self.reader.preview(pending) if opened else before
         annotations = max(after.added + after.changed - counted.added - counted.changed, 0)
         self._add_to_batch(changed, candidates, annotations)
         found = tuple(one.landed.url for one in changed)
         return found, tuple(url for url in urls if url not in found)
 
-    def _same_as_seen(self, candidate: _Candidate) -> bool:
+    def _same_as_seen(self, candidate: Candidate) -> bool:
         """Whether a file was written again with what it held; it has been taken then."""
         before = self.state.seen.get(candidate.landed.url)
         return before is not None and before.sha256 == candidate.sha256
 
     def _add_to_batch(
-        self, changed: Sequence[_Candidate], candidates: Sequence[_Candidate], annotations: int
+        self, changed: Sequence[Candidate], candidates: Sequence[Candidate], annotations: int
     ) -> None:
-        state, batch = self.state, self.state.open
-        if batch is None:
-            state = state.model_copy(update={"opened": state.opened + 1})
-            batch = Batch(
-                name=f"{state.opened:06d}", since=self.now, files=(), sources=(),
-                annotations=0, dataset=None,
-            )  # fmt: skip
+        state, batch = self._opened(self.now)
         directory = states.directory_of(self.root, batch)
-        directory.mkdir(parents=True, exist_ok=True)
         for one in changed:
             os.replace(one.frozen, directory / one.frozen.name)
         batch = batch.model_copy(
@@ -315,19 +221,26 @@ class _Looker:
                 "files": (*batch.files, *(one.frozen.name for one in changed)),
                 "sources": (*batch.sources, *(one.landed.url for one in changed)),
                 "annotations": annotations,
-                "dataset": self._dataset,
+                "dataset": self.reader.dataset,
             }
         )
         last = max(int(one.frozen.name.partition("-")[0]) for one in candidates)
         state = state.model_copy(update={"files": last, "seen": self._seen_with(candidates)})
         self._save(state.with_batch(batch))
 
-    @property
-    def _dataset(self) -> str | None:
-        current = self.store.current()
-        return None if current is None else current.fingerprint
+    def _opened(self, since: datetime) -> tuple[WatchState, Batch]:
+        """The open batch, or a new one whose directory is there and that no state names yet."""
+        state, batch = self.state, self.state.open
+        if batch is None:
+            state = state.model_copy(update={"opened": state.opened + 1})
+            batch = Batch(
+                name=f"{state.opened:06d}", since=since, files=(), sources=(),
+                annotations=0, dataset=self.reader.dataset,
+            )  # fmt: skip
+        states.directory_of(self.root, batch).mkdir(parents=True, exist_ok=True)
+        return state, batch
 
-    def _seen_with(self, candidates: Sequence[_Candidate]) -> dict[str, SeenFile]:
+    def _seen_with(self, candidates: Sequence[Candidate]) -> dict[str, SeenFile]:
         came = {
             one.landed.url: SeenFile(token=one.landed.token, sha256=one.sha256)
             for one in candidates
@@ -346,90 +259,70 @@ class _Looker:
     def _frozen(self, batches: Iterable[Batch]) -> list[Path]:
         return [states.directory_of(self.root, one) / name for one in batches for name in one.files]
 
-    def _preview(self, files: Sequence[Path]) -> Preview:
-        """What the files, read as one export, would do to the data set.
-
-        Raises:
-            DataError: together they cannot be read, though each of them can.
-        """
-        if not files:
-            nothing = ANNOTATIONS.empty_table()
-            return self.store.preview(nothing, merge_duplicates=self.watched.merge_duplicates)
-        with (
-            tempfile.TemporaryDirectory(prefix="longtail-watch-") as scratch,
-            _gathered(files, Path(scratch) / "files") as directory,
-        ):
-            accepted, voices = _ingest(directory, self.watched.data, Path(scratch) / "read")
-            return self.store.preview(
-                accepted, merge_duplicates=self.watched.merge_duplicates, voices=voices,
-                policy=self.watched.data.several_annotators, at_least=self.watched.data.at_least,
+    def _close_if_due(self) -> tuple[str, ...]:
+        """Close a batch that is worth a run; returns those that are announced again with it."""
+        overdue = self._overdue()
+        batch = self.state.open
+        if batch is not None and batch.dataset != self.reader.dataset:
+            batch = self._recounted(batch)
+        if not overdue and (batch is None or not self._is_due(batch)):
+            return ()
+        state, batch = self._opened(self.now)
+        # Labels keep the order in which they came, whichever batch's run begins first.
+        for earlier in reversed(state.pending):
+            state, batch = self._folded(state, earlier, batch)
+        self._close(state, batch)
+        for one in overdue:
+            logger.warning(
+                "No run has taken batch %s since it was announced; it is announced again as %s",
+                one.name, batch.name,
             )  # fmt: skip
+        return tuple(one.name for one in overdue)
 
-    def _gather_overdue(self) -> tuple[str, ...]:
-        """Put the files of batches that no run has taken in time into the open batch."""
-        overdue = [
-            batch for batch in self.state.pending
-            if batch.closed is not None and self.now - batch.closed >= max(
-                self._patience, timedelta(hours=1)
-            ) and not self._is_undelivered(batch)
-        ]  # fmt: skip
-        for batch in overdue:
-            if not self._preview(self._frozen([batch])).is_new:  # brought by other means
+    def _overdue(self) -> list[Batch]:
+        """Batches that no run has taken in time, and that nothing else has brought."""
+        overdue: list[Batch] = []
+        patience = max(self._patience, _LEAST_PATIENCE)
+        undelivered = {event.batch for event in self.state.undelivered}
+        for batch in self.state.pending:
+            early = batch.closed is None or self.now - batch.closed < patience
+            if early or batch.name in undelivered:
+                continue
+            if self.reader.preview(self._frozen([batch])).is_new:
+                overdue.append(batch)
+            else:
                 taken = batch.model_copy(update={"status": "taken"})
                 self._save(self.state.with_batch(taken))
-                continue
-            self._supersede(batch)
-        return tuple(
-            batch.name for batch in self.state.batches
-            if batch.status == "superseded" and batch.name in {one.name for one in overdue}
-        )  # fmt: skip
+        return overdue
 
-    def _is_undelivered(self, batch: Batch) -> bool:
-        return any(event.batch == batch.name for event in self.state.undelivered)
+    def _is_due(self, batch: Batch) -> bool:
+        enough = batch.annotations >= self.watched.settings.min_annotations
+        return batch.status == "open" and (enough or self.now - batch.since >= self._patience)
 
-    def _supersede(self, batch: Batch) -> None:
-        state, later = self.state, self.state.open
-        if later is None:
-            state = state.model_copy(update={"opened": state.opened + 1})
-            later = Batch(
-                name=f"{state.opened:06d}", since=batch.since, files=(), sources=(),
-                annotations=0, dataset=None,
-            )  # fmt: skip
+    def _folded(self, state: WatchState, earlier: Batch, later: Batch) -> tuple[WatchState, Batch]:
+        """The later batch with the files of an earlier one, whose event is no longer needed."""
         directory = states.directory_of(self.root, later)
-        directory.mkdir(parents=True, exist_ok=True)
-        for file in batch.files:
+        for file in earlier.files:
             target = directory / file
             target.unlink(missing_ok=True)
-            os.link(states.directory_of(self.root, batch) / file, target)
+            os.link(states.directory_of(self.root, earlier) / file, target)
         later = later.model_copy(
             update={
-                "since": min(batch.since, later.since),
-                "files": (*batch.files, *later.files),
-                "sources": (*batch.sources, *later.sources),
-                "annotations": batch.annotations + later.annotations,
+                "since": min(earlier.since, later.since),
+                "files": (*earlier.files, *later.files),
+                "sources": (*earlier.sources, *later.sources),
+                "annotations": earlier.annotations + later.annotations,
             }
         )
-        gone = batch.model_copy(update={"status": "superseded"})
-        self._save(state.with_batch(gone).with_batch(later))
-        logger.warning(
-            "No run has taken batch %s since it was announced; it is announced again as %s",
-            batch.name, later.name,
-        )  # fmt: skip
+        gone = earlier.model_copy(update={"status": "superseded"})
+        return state.with_batch(gone).without_undelivered(earlier.name), later
 
-    def _close_if_due(self) -> None:
-        batch = self.state.open
-        if batch is None:
-            return
-        if batch.dataset != self._dataset:
-            batch = self._recounted(batch)
-        enough = batch.annotations >= self.watched.settings.min_annotations
-        if batch.status != "open" or not (enough or self.now - batch.since >= self._patience):
-            return
+    def _close(self, state: WatchState, batch: Batch) -> None:
         directory = states.directory_of(self.root, batch)
         storage.write_manifest(directory, {"batch": batch.name, "sources": list(batch.sources)})
         closed = batch.model_copy(update={"status": "closed", "closed": self.now})
         event = Event(
-            id=event_id(self.state.identity, batch.name),
+            id=event_id(state.identity, batch.name),
             batch=batch.name,
             payload={
                 "name": self.watched.name,
@@ -439,17 +332,18 @@ class _Looker:
                 "files": list(batch.sources[:_MOST_FILES]),
             },
         )
-        self._save(self.state.with_batch(closed).with_event(event))
+        self._save(state.with_batch(closed).with_event(event))
 
     def _recounted(self, batch: Batch) -> Batch:
         """The batch against the data set as it is now; taken, where all of it is there."""
-        pending = self._preview(self._frozen(self.state.pending))
-        both = self._preview(self._frozen([*self.state.pending, batch]))
+        pending = self.reader.preview(self._frozen(self.state.pending))
+        both = self.reader.preview(self._frozen([*self.state.pending, batch]))
         annotations = both.added + both.changed - pending.added - pending.changed
         status = "open" if both.news != pending.news else "taken"
         batch = batch.model_copy(
             update={
-                "annotations": max(annotations, 0), "dataset": self._dataset, "status": status,
+                "annotations": max(annotations, 0), "dataset": self.reader.dataset,
+                "status": status,
             }
         )  # fmt: skip
         self._save(self.state.with_batch(batch))
@@ -470,35 +364,3 @@ class _Looker:
             self._save(self.state.with_event(done))
             delivered.append(done)
         return tuple(delivered), None
-
-
-def _ingest(path: Path, data: DataSettings, directory: Path) -> tuple[Path, Path]:
-    """Accepted annotations and voices of an export.
-
-    Raises:
-        DataError: it cannot be used.
-    """
-    from data_contracts.ingest import ingest  # Great Expectations takes seconds to import
-
-    ingested = ingest(path, data, directory, may_be_empty=True)
-    return ingested.accepted, ingested.voices
-
-
-@contextmanager
-def _gathered(files: Sequence[Path], directory: Path) -> Iterator[Path]:
-    """The files, which may lie in several batches, in one directory."""
-    directory.mkdir()
-    for file in files:
-        (directory / file.name).symlink_to(file.resolve())
-    yield directory
-
-
-def _safe(landed: Landed) -> str:
-    """The file's name as a file system takes it, its ending kept: it may tell the format."""
-    name = "".join(one if one.isalnum() or one in "._- " else "_" for one in landed.name)
-    return name.encode()[-120:].decode(errors="ignore").lstrip(".") or "file"  # bytes are limited
-
-
-def _about(said: str, frozen: Path, landed: Landed) -> str:
-    """A sentence about a copy as one about the file that was copied."""
-    return said.replace(str(frozen), landed.url)

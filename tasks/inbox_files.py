@@ -45,7 +45,7 @@ class Landed:
     @property
     def name(self) -> str:
         """The last part of the URL."""
-        return PurePosixPath(self.url.replace("\\", "/")).name
+        return _name(self.url)
 
 
 def landed_files(inbox: str, pattern: str) -> tuple[Landed, ...]:
@@ -67,11 +67,7 @@ def landed_files(inbox: str, pattern: str) -> tuple[Landed, ...]:
         raise StoreError(
             f"{inbox}: the inbox cannot be listed ({why}); create it, or mend watch.inbox"
         ) from error
-    chosen = [
-        one for one in found
-        if fnmatch.fnmatchcase(one.name, pattern)
-        and is_export(one.name) and not one.name.endswith(_UNFINISHED)
-    ]  # fmt: skip
+    chosen = [one for one in found if _is_wanted(one.name, pattern)]
     earliest = datetime.min.replace(tzinfo=UTC)
     return tuple(sorted(chosen, key=lambda one: (one.modified or earliest, one.url)))
 
@@ -114,14 +110,24 @@ def _moment(entry: dict[str, Any]) -> datetime | None:
     return None
 
 
-def is_of(url: str, inbox: str) -> bool:
-    """Whether a file, by its URL, lies in this inbox."""
+def is_of(url: str, inbox: str, pattern: str) -> bool:
+    """Whether a file, by its URL, would be listed if it lay in this inbox still."""
     if "://" in inbox:
         filesystem, inside = fsspec.core.url_to_fs(inbox)
         folder = str(filesystem.unstrip_protocol(inside))
     else:
         folder = os.fsencode(Path(inbox).absolute()).decode(errors="backslashreplace")
-    return url.rpartition("/")[0] == folder.rstrip("/")
+    lies = url.rpartition("/")[0] == folder.rstrip("/")
+    return lies and _is_wanted(_name(url), pattern)
+
+
+def _name(url: str) -> str:
+    return PurePosixPath(url.replace("\\", "/")).name
+
+
+def _is_wanted(name: str, pattern: str) -> bool:
+    fits = fnmatch.fnmatchcase(name, pattern) and is_export(name)
+    return fits and not name.endswith(_UNFINISHED)
 
 
 def copy_file(landed: Landed, target: Path, max_bytes: int) -> str:

@@ -9,6 +9,7 @@ Whatever is not in ``watch.json`` was never taken: its writing is the commit of 
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 import uuid
 from datetime import datetime
@@ -24,6 +25,7 @@ STATE = "watch.json"
 INBOX = "inbox"
 TAKEN = ".taken.json"
 LANDING = ".landing"
+_BATCHES = "[0-9]" * 6
 _REMEMBERED = 200
 
 Status = Literal["open", "closed", "taken", "superseded"]
@@ -74,7 +76,8 @@ class Batch(_Record):
         annotations: new or changed ones when they were last counted.
         dataset: fingerprint of the data set that they were counted against.
         status: open: files are added; closed: its event is on its way or delivered; taken: it is
-            in the data set; superseded: a later batch has its files too.
+            in the data set; superseded: a later batch has its files too. When one is closed, all
+            that are closed and not taken are superseded, so at most one is closed at a time.
         closed: when it was closed.
     """
 
@@ -133,6 +136,13 @@ class WatchState(_Record):
         events = tuple(event if one.id == event.id else one for one in self.events)
         return self.model_copy(update={"events": events if known else (*events, event)})
 
+    def without_undelivered(self, batch: str) -> WatchState:
+        """The same without the events of a batch that the server does not have."""
+        events = tuple(
+            one for one in self.events if one.batch != batch or one.delivered is not None
+        )
+        return self.model_copy(update={"events": events})
+
 
 def read_state(model_store: Path) -> WatchState:
     """What is remembered; a new state where nothing is.
@@ -179,9 +189,10 @@ def mark_taken(model_store: Path, path: str, dataset: str) -> None:
         path: what the run has read.
         dataset: fingerprint of the data set with it.
     """
-    if not _is_batch(model_store, path):
+    name = _batch_of(model_store, path)
+    if name is None:
         return
-    directory = Path(path)
+    directory = directory_of(model_store, name)
     with storage.lock(lock_of(model_store)):
         if directory.is_dir():
             storage.write_json(directory / TAKEN, {"dataset": dataset})
@@ -193,20 +204,27 @@ def is_taken(model_store: Path, batch: Batch) -> bool:
 
 
 def was_taken(model_store: Path, path: str) -> bool:
-    """Whether what is to be read is a batch that a run has put into the data set before.
+    """Whether what is to be read is a batch whose files a run has put into the data set before.
 
-    Read again, it would put its labels in the place of those that later batches have brought.
+    Read again, it would put its labels in the place of those that later batches have brought. A
+    batch holds the files of all before it that were not taken, so a later one brings them too.
 
     Args:
         model_store: directory of the model.
         path: what a run is to read.
     """
-    return _is_batch(model_store, path) and (Path(path) / TAKEN).exists()
+    name = _batch_of(model_store, path)
+    marks = (model_store / INBOX).glob(f"{_BATCHES}/{TAKEN}")
+    return name is not None and any(name <= mark.parent.name for mark in marks)
 
 
-def _is_batch(model_store: Path, path: str) -> bool:
-    inbox = (model_store / INBOX).resolve()
-    return "://" not in path and Path(path).resolve().parent == inbox
+def _batch_of(model_store: Path, path: str) -> str | None:
+    """Name of the batch that is read from a path; None for what is no batch."""
+    if "://" in path:
+        return None
+    directory, inbox = Path(path).resolve(), (model_store / INBOX).resolve()
+    is_batch = directory.parent == inbox and fnmatch.fnmatchcase(directory.name, _BATCHES)
+    return directory.name if is_batch else None
 
 
 def old_batches(model_store: Path, keep: int = 8) -> tuple[Path, ...]:
@@ -230,11 +248,16 @@ def old_batches(model_store: Path, keep: int = 8) -> tuple[Path, ...]:
     return tuple(done)
 
 
+def clear_landing(model_store: Path) -> None:
+    """Delete copies that were made and that no batch has."""
+    shutil.rmtree(model_store / INBOX / LANDING, ignore_errors=True)
+
+
 def remove_unfinished(model_store: Path, state: WatchState) -> None:
     """Delete what a watch that was killed has left: it is taken again from the inbox."""
-    shutil.rmtree(model_store / INBOX / LANDING, ignore_errors=True)
+    clear_landing(model_store)
     known = {batch.name: batch for batch in state.batches}
-    for directory in (model_store / INBOX).glob("[0-9]" * 6):
+    for directory in (model_store / INBOX).glob(_BATCHES):
         batch = known.get(directory.name)
         if batch is None:
             if int(directory.name) > state.opened:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,8 +23,9 @@ from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import DataSettings, WatchSettings
 from longtail.dataset import DatasetStore
 from longtail.errors import ConfigError, StoreError
-from tasks import inbox_files, inbox_state
-from tasks.inbox import Watched, look
+from tasks import inbox_files, inbox_reading, inbox_state
+from tasks.inbox import look
+from tasks.inbox_reading import Watched
 from tasks.inbox_state import INBOX, mark_taken, old_batches, read_state, was_taken
 from tasks.landed import NotDeliveredError
 
@@ -180,10 +183,68 @@ def test_nothing_is_lost_while_the_server_is_down(desk):
     desk.write("2.jsonl", *rows("d", "e", "f"))
     desk.look(hours=1)
     desk.server.up = True
-    assert len(desk.look(hours=1).delivered) == 2
-    assert [payload["batch"] for payload in desk.payloads] == ["000001", "000002"]
+    assert len(desk.look(hours=1).delivered) == 1
+    (payload,) = desk.payloads
+    assert (payload["batch"], payload["annotations"]) == ("000002", 6)
+    assert len(export_files(payload["path"])) == 2
     desk.look(hours=1)
-    assert desk.server.sent == 2
+    assert desk.server.sent == 1
+
+
+def test_labels_keep_the_order_in_which_they_came(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("2.jsonl", *rows("a", "d", "e", "f", labels=("y",)))
+    desk.look(hours=1)
+    first, second = (payload["path"] for payload in desk.payloads)
+    desk.retrain(second)
+    assert was_taken(desk.store, first)  # its run comes too late, and reads nothing
+    for _ in range(3):
+        assert desk.look(hours=48).overdue == ()
+    assert len(desk.payloads) == 2
+    stored = DatasetStore(desk.store / "dataset").read().to_pylist()
+    said = {one["id"]: one["labels"] for one in stored}
+    assert said == {"a": ["y"], "b": ["x"], "c": ["x"], **{name: ["y"] for name in "def"}}
+
+
+def test_a_run_on_a_batch_whose_files_are_gone_knows_that_it_was_taken(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("2.jsonl", *rows("d", "e", "f"))
+    desk.look()
+    desk.retrain(desk.payloads[1]["path"])
+    desk.look()
+    (gone,) = old_batches(desk.store, keep=1)
+    shutil.rmtree(gone)
+    assert desk.payloads[0]["path"] == str(gone)
+    assert was_taken(desk.store, str(gone))
+
+
+def test_a_file_that_the_pattern_leaves_out_for_a_while_is_not_read_again(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.retrain(desk.payloads[0]["path"])
+    desk.write("2.json", *rows("a", labels=("y",)))
+    watched = desk.watched
+    settings = watched.settings.model_copy(update={"pattern": "*.json"})
+    desk.watched = dataclasses.replace(watched, settings=settings)
+    desk.look(hours=1)
+    desk.look(hours=24)
+    desk.retrain(desk.payloads[-1]["path"])
+    desk.watched = watched
+    assert desk.look(hours=1).found == ()
+    desk.look(hours=48)
+    assert len(desk.payloads) == 2
+
+
+def test_a_look_leaves_no_copies_of_what_says_nothing_new(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("again.jsonl", *rows("a", "b", "c"))
+    assert desk.look().known
+    assert sorted(path.name for path in (desk.store / INBOX).iterdir() if path.is_dir()) == [
+        "000001"
+    ]
 
 
 def test_an_event_has_the_same_id_however_often_it_is_sent(desk, monkeypatch):
@@ -335,9 +396,9 @@ class Killer:
 
     def __init__(self, monkeypatch, desk, at):
         self.left = at
-        replace, copy, send = os.replace, tasks.inbox.copy_file, desk.server.__call__
+        replace, copy, send = os.replace, inbox_reading.copy_file, desk.server.__call__
         monkeypatch.setattr(os, "replace", self.around(replace))
-        monkeypatch.setattr(tasks.inbox, "copy_file", self.around(copy))
+        monkeypatch.setattr(inbox_reading, "copy_file", self.around(copy))
         desk.send = self.around(send)
 
     def step(self):
@@ -364,16 +425,18 @@ def read_without_contract(path, data, _):
 
 @pytest.mark.parametrize("first", range(4))
 def test_killed_at_every_step_each_annotation_is_in_one_batch(tmp_path, monkeypatch, first):
-    monkeypatch.setattr(tasks.inbox, "_ingest", read_without_contract)
+    monkeypatch.setattr(inbox_reading, "_ingest", read_without_contract)
     at = first + 1
     while True:
         desk = Desk(tmp_path / str(at), min_annotations=2)
         killed = scenario(desk, monkeypatch, at)
         for _ in range(3):
             desk.look(hours=5)
+        superseded = {one.name for one in desk.state.batches if one.status == "superseded"}
         said = [
             one["id"]
             for payload in desk.payloads
+            if payload["batch"] not in superseded
             for file in export_files(payload["path"])
             for one in map(json.loads, Path(file).read_text().splitlines())
         ]
@@ -484,7 +547,7 @@ def test_what_a_look_has_done_is_committed_before_it_fails(desk, monkeypatch):
         return inbox_files.copy_file(landed, target, most)
 
     monkeypatch.setattr(tasks.inbox.storage, "lock", lock)
-    monkeypatch.setattr(tasks.inbox, "copy_file", copy)
+    monkeypatch.setattr(inbox_reading, "copy_file", copy)
     desk.write("a.jsonl", *rows("a"))
     desk.write("b.jsonl", *rows("b"))
     with pytest.raises(StoreError, match="Permission denied"):
