@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from flows.deployment import WATCH, load_deployment, rendered
+from flows.server_pages import read_all
 from longtail.errors import LongtailError
 from longtail.yaml_files import read_yaml
 
@@ -161,8 +162,8 @@ def deploy(
 def _paused(url: str) -> set[str]:
     """The deployments that a person has paused; deploying again would have them go on."""
     with _client(url) as client:
-        found = client.read_deployments(limit=200)
-        return {one.name for one in found if one.paused and "longtail" in one.tags}
+        found = read_all(client, "/deployments/filter")
+    return {one["name"] for one in found if one["paused"] and "longtail" in one["tags"]}
 
 
 def _end_watching(url: str, content: Mapping[str, Any]) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from flows.deployment import NotificationSettings, Occasion
+from flows.server_pages import read_all
 from longtail.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,20 +150,21 @@ def _set_up_automations(
     """Bring the server's automations of our prefix to what is wanted; the names of those gone."""
     from prefect.events.schemas.automations import AutomationCore
 
-    ours = [one for one in client.read_automations(limit=200) if one.name.startswith(PREFIX)]
-    known = {one.name: one for one in ours}
+    every = read_all(client, "/automations/filter")
+    ours = [one for one in every if one["name"].startswith(PREFIX)]
+    known = {one["name"]: one for one in ours}
     for content in wanted:
         old = known.get(content["name"])
         if old is None:
             client.create_automation(AutomationCore.model_validate(content))
         else:  # one that a person has switched off stays so
-            made = AutomationCore.model_validate({**content, "enabled": old.enabled})
-            client.update_automation(old.id, made)
+            made = AutomationCore.model_validate({**content, "enabled": old["enabled"]})
+            client.update_automation(UUID(old["id"]), made)
     names = {content["name"] for content in wanted}
-    gone = [one for one in ours if one.name not in names or known[one.name].id != one.id]
+    gone = [one for one in ours if one["name"] not in names or known[one["name"]] is not one]
     for one in gone:
-        client.delete_automation(one.id)
-    return sorted(one.name.removeprefix(PREFIX) for one in gone)
+        client.delete_automation(UUID(one["id"]))
+    return sorted(one["name"].removeprefix(PREFIX) for one in gone)
 
 
 def _skip_late_looks() -> dict[str, Any]:

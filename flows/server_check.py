@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from flows.automations import GPU, PREFIX, SKIP, STARTER
 from flows.deployment import WATCH
+from flows.server_pages import read_all
 from tasks.server_slot import stale_slots
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 SILENCE = dt.timedelta(minutes=10)
 """Runs of the deployments give a sign of life every 30 seconds."""
-_Filter = Literal["/deployments/filter", "/automations/filter", "/flow_runs/filter"]
 _SET_UP = "run `python deployments/local.py setup`"
 _DEPLOY = "run `make deploy`"
 _SERVER = "set it for the server as in deployments/README.md and start the server again"
@@ -94,7 +94,7 @@ def _pool(client: SyncPrefectClient, pool: str) -> Iterator[str]:
 
 
 def _deployments(client: SyncPrefectClient, names: Collection[str]) -> Iterator[str]:
-    found = {one["name"]: one for one in _all(client, "/deployments/filter")
+    found = {one["name"]: one for one in read_all(client, "/deployments/filter")
              if "longtail" in one["tags"]}  # fmt: skip
     missing = [name for name in names if name not in found]
     if missing:
@@ -108,7 +108,7 @@ def _deployments(client: SyncPrefectClient, names: Collection[str]) -> Iterator[
 
 
 def _automations(client: SyncPrefectClient) -> Iterator[str]:
-    found = {one["name"]: one for one in _all(client, "/automations/filter")}
+    found = {one["name"]: one for one in read_all(client, "/automations/filter")}
     if SKIP not in found:
         yield f"The automations are not there: {_SET_UP} with your profile."
     if STARTER not in found:
@@ -126,7 +126,7 @@ def _automations(client: SyncPrefectClient) -> Iterator[str]:
 
 def _late(client: SyncPrefectClient) -> Iterator[str]:
     wanted = {"state": {"name": {"any_": ["Late"]}}, "tags": {"all_": ["longtail"]}}
-    late = _all(client, "/flow_runs/filter", flow_runs=wanted)
+    late = read_all(client, "/flow_runs/filter", flow_runs=wanted)
     if late:
         yield f"{len(late)} runs are late: no worker has taken them since {_earliest(late)}."
 
@@ -134,7 +134,7 @@ def _late(client: SyncPrefectClient) -> Iterator[str]:
 def _lost(client: SyncPrefectClient) -> Iterator[str]:
     """Runs that say they are running, and have stopped to give the signs of life that they gave."""
     wanted = {"state": {"type": {"any_": ["RUNNING"]}}, "tags": {"all_": ["longtail"]}}
-    for run in _all(client, "/flow_runs/filter", flow_runs=wanted):
+    for run in read_all(client, "/flow_runs/filter", flow_runs=wanted):
         seen = {"event": {"name": ["prefect.flow-run.heartbeat"]},
                 "resource": {"id": [f"prefect.flow-run.{run['id']}"]}, "order": "DESC"}  # fmt: skip
         events = client.request("POST", "/events/filter", json={"filter": seen, "limit": 1}).json()
@@ -148,13 +148,3 @@ def _lost(client: SyncPrefectClient) -> Iterator[str]:
 
 def _earliest(runs: list[dict[str, Any]]) -> str:
     return min(str(run["expected_start_time"]) for run in runs)[:16].replace("T", " ") + " UTC"
-
-
-def _all(client: SyncPrefectClient, path: _Filter, **wanted: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while True:
-        body = {**wanted, "limit": 200, "offset": len(found)}
-        page = client.request("POST", path, json=body).json()
-        found += page
-        if len(page) < 200:
-            return found

@@ -192,15 +192,27 @@ class Bucket:
             more["ContinuationToken"] = answer["NextContinuationToken"]
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; those that are not there are none of its business."""
+        """Delete objects; those that are not there are none of its business.
+
+        Raises:
+            StoreError: some could not be deleted.
+        """
+        kept: dict[str, str] = {}
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             named = [self._prefix + key for key in keys[first : first + _DELETED_AT_ONCE]]
             with self._in_words():
-                self._files.call_s3(
+                answer = self._files.call_s3(
                     "delete_objects",
                     Bucket=self._bucket,
                     Delete={"Objects": [{"Key": key} for key in named], "Quiet": True},
                 )
+            kept |= {one["Key"]: one.get("Code", "") for one in answer.get("Errors", ())}
+        if kept:
+            key, code = next(iter(kept.items()))
+            why = _REFUSED.get(code, f"the object store refused ({code or 'no reason given'})")
+            raise StoreError(
+                f"{self.url}: {len(kept)} of {len(keys)} objects stay, such as {key}: {why}"
+            )
 
     def check(self) -> None:
         """Prove by trying that the store keeps its word about conditional writes.

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 STAGE = "split"
 _QUALITY = "quality.json"
 _STATISTICS = "statistics.json"
+_PATIENCE = 6 * 60 * 60.0  # another run's search for near-duplicates takes minutes, or an hour
 _FILES = ("splits", "label_space.json", _STATISTICS)
 
 
@@ -70,7 +71,7 @@ def split_dataset(
     view = view_annotations(store.read(dataset.version), data)
     key = partial(_key, _content(view), data, settings, groups)
     cache = stage_cache(run)
-    with storage.lock(run.model_store / ".split.lock"):
+    with storage.lock(run.model_store / ".split.lock", timeout=_PATIENCE):
         ledger = SplitLedger(run.model_store / "ledger")
         entries = ledger.read()
         entry = None

@@ -549,6 +549,18 @@ def test_a_refusal_is_a_sentence_with_the_url(s3_url, monkeypatch, code, sentenc
         Bucket(s3_url).read("key")
 
 
+def test_objects_that_may_not_be_deleted_are_told(s3_url, monkeypatch):
+    def refuse(_, what, **asked):
+        assert what == "delete_objects"
+        first, *_ = asked["Delete"]["Objects"]
+        return {"Errors": [{**first, "Code": "AccessDenied", "Message": "no"}]}
+
+    bucket = Bucket(s3_url)
+    monkeypatch.setattr(type(bucket._files), "call_s3", refuse)
+    with pytest.raises(StoreError, match=r"1 of 2 objects stay, such as .*a: access denied"):
+        bucket.delete(["a", "b"])
+
+
 def test_an_object_store_that_is_away_is_said_in_time(s3_url, monkeypatch):
     from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
