@@ -40,7 +40,7 @@ WEEKLY_TEXTS, BURST_TEXTS = 12, 120
 PATIENCE = 900.0
 QUIET_SECONDS = 60.0
 # Parts that hold something of every week by design; they may grow, but not ever faster.
-KEPT = ("runs", "dataset", "ledger", "mlflow", "prefect", "inbox")
+KEPT = ("runs", "dataset", "ledger", "journals", "mlflow", "prefect", "inbox")
 # Growth a week that is noise: of a part's size, and in bytes or megabytes of memory.
 _NOISE, _LEAST = 0.01, 64 << 10
 PROFILE: dict[str, Any] = {
@@ -249,6 +249,7 @@ class Office:
         parts = {
             **{part: size_of(model / part)
                for part in ("runs", "dataset", "ledger", "bundles", "inbox")},
+            "journals": sum(size_of(path) for path in model.glob("*.json*")),
             "cache": size_of(self.store / "cache"),
             "mlflow": sum(size_of(path) for path in self.store.glob("ml*")),
             "prefect": sum(size_of(path) for path in (self.home / "prefect").glob("*.db*")),
