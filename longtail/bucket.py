@@ -206,7 +206,8 @@ class Bucket:
                     Bucket=self._bucket,
                     Delete={"Objects": [{"Key": key} for key in named], "Quiet": True},
                 )
-            kept |= {one["Key"]: one.get("Code", "") for one in answer.get("Errors", ())}
+            kept |= {one["Key"]: one.get("Code", "") for one in answer.get("Errors", ())
+                     if one.get("Code") != "NoSuchKey"}  # fmt: skip
         if kept:
             key, code = next(iter(kept.items()))
             why = _REFUSED.get(code, f"the object store refused ({code or 'no reason given'})")

@@ -129,7 +129,7 @@ class StageCache:
                 self._sweep()
                 with storage.committed_directory(self.directory / stage / key, about) as staging:
                     for path in _files(source, files):
-                        _place(path, staging / path.relative_to(source))
+                        storage.link_or_copy(path, staging / path.relative_to(source))
                 self._trim()
         except (OSError, StoreError) as error:
             logger.warning("%s: its result is not kept for later runs (%s)", stage, error)
@@ -209,17 +209,7 @@ def _files(root: Path, names: Sequence[str] | None) -> Iterator[Path]:
 def _copy(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for path in _files(source, None):
-        _place(path, target / path.relative_to(source))
-
-
-def _place(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
+        storage.link_or_copy(path, target / path.relative_to(source))
 
 
 def _remove(directory: Path) -> None:

@@ -282,6 +282,25 @@ def size_of(path: Path) -> int:
     return total
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, or copy it where the file system has no links for it.
+
+    Args:
+        source: a file that nobody writes to any more.
+        target: must not exist; its directory is made.
+
+    Raises:
+        OSError: it can be neither linked nor copied.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, one without links, or somebody else's file
+        shutil.copy2(source, target)
+
+
 def _protocols(filesystem: Any) -> tuple[str, ...]:
     protocol = filesystem.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)

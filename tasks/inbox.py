@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from longtail import storage
+from longtail.dataset import Preview
 from longtail.errors import ConfigError, DataError, StoreError
 from tasks import inbox_state as states
 from tasks.inbox_files import Landed, is_of, landed_files
@@ -103,7 +104,8 @@ class _Looker:
         settling, fresh = self._changed(files)
         frozen = self.reader.freeze(fresh, self.state.files)
         refused = dict(frozen.refused)
-        told_before = sum(one.refused is not None for one in self.state.seen.values())
+        seen = [self.state.seen[one.url] for one in files if one.url in self.state.seen]
+        told_before = sum(one.refused is not None for one in seen)
         found, known = self._take_all(frozen.candidates, refused)
         states.clear_landing(self.root)
         self._remember_refused(fresh, refused)
@@ -138,7 +140,7 @@ class _Looker:
             self._save(state)
 
     def _note_taken(self) -> None:
-        state = self.state
+        state = states.without_moved(self.root, self.state)
         for batch in state.pending:
             if states.is_taken(self.root, batch):
                 state = state.with_batch(batch.model_copy(update={"status": "taken"}))
@@ -190,15 +192,18 @@ class _Looker:
     def _take(self, candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Put files that say something new into the open batch; returns those, and the others."""
         changed = [one for one in candidates if not self._same_as_seen(one)]
-        pending = self._frozen(self.state.pending)
-        opened = self._frozen(batch for batch in [self.state.open] if batch is not None)
-        before = self.reader.preview([*pending, *opened])
-        after = self.reader.preview([*pending, *opened, *(one.frozen for one in changed)])
+        pending = self.state.pending
+        opened = [batch for batch in [self.state.open] if batch is not None]
+        fresh = [one.frozen for one in changed]
+        before = self._waiting([*pending, *opened])
+        after = self.reader.preview([*self._frozen([*pending, *opened]), *fresh])
         urls = tuple(one.landed.url for one in candidates)
         if not changed or before.news == after.news:
             self._save(self.state.model_copy(update={"seen": self._seen_with(candidates)}))
             return (), urls
-        counted = self.reader.preview(pending) if opened else before
+        counted = self._waiting(pending) if opened else before
+        if pending:  # once these are in the data set, the others are read without them
+            self.reader.preview([*self._frozen(opened), *fresh])
         annotations = max(after.added + after.changed - counted.added - counted.changed, 0)
         self._add_to_batch(changed, candidates, annotations)
         found = tuple(one.landed.url for one in changed)
@@ -256,6 +261,22 @@ class _Looker:
         for why in refused.values():
             logger.warning("Refused: %s", why)
 
+    def _waiting(self, batches: Sequence[Batch]) -> Preview:
+        """What files that were taken before would do to the data set as it is now.
+
+        Raises:
+            StoreError: they can be read no more, as after a change of settings.
+        """
+        try:
+            return self.reader.preview(self._frozen(batches))
+        except DataError as error:
+            names = ", ".join(str(states.directory_of(self.root, one)) for one in batches)
+            raise StoreError(
+                f"{names}: waits for a run and can be read no more ({error}); restore the settings "
+                "with which it was collected, or move the directory away and put its files into "
+                "the inbox again"
+            ) from error
+
     def _frozen(self, batches: Iterable[Batch]) -> list[Path]:
         return [states.directory_of(self.root, one) / name for one in batches for name in one.files]
 
@@ -288,9 +309,10 @@ class _Looker:
             early = batch.closed is None or self.now - batch.closed < patience
             if early or batch.name in undelivered:
                 continue
-            if self.reader.preview(self._frozen([batch])).is_new:
+            if self._waiting([batch]).is_new:
                 overdue.append(batch)
             else:
+                states.note_taken(self.root, batch.name, self.reader.dataset)
                 taken = batch.model_copy(update={"status": "taken"})
                 self._save(self.state.with_batch(taken))
         return overdue
@@ -305,7 +327,7 @@ class _Looker:
         for file in earlier.files:
             target = directory / file
             target.unlink(missing_ok=True)
-            os.link(states.directory_of(self.root, earlier) / file, target)
+            storage.link_or_copy(states.directory_of(self.root, earlier) / file, target)
         later = later.model_copy(
             update={
                 "since": min(earlier.since, later.since),
@@ -314,7 +336,7 @@ class _Looker:
                 "annotations": earlier.annotations + later.annotations,
             }
         )
-        gone = earlier.model_copy(update={"status": "superseded"})
+        gone = earlier.model_copy(update={"status": "superseded", "files": (), "sources": ()})
         return state.with_batch(gone).without_undelivered(earlier.name), later
 
     def _close(self, state: WatchState, batch: Batch) -> None:
@@ -336,8 +358,8 @@ class _Looker:
 
     def _recounted(self, batch: Batch) -> Batch:
         """The batch against the data set as it is now; taken, where all of it is there."""
-        pending = self.reader.preview(self._frozen(self.state.pending))
-        both = self.reader.preview(self._frozen([*self.state.pending, batch]))
+        pending = self._waiting(self.state.pending)
+        both = self._waiting([*self.state.pending, batch])
         annotations = both.added + both.changed - pending.added - pending.changed
         status = "open" if both.news != pending.news else "taken"
         batch = batch.model_copy(

@@ -10,6 +10,7 @@ Whatever is not in ``watch.json`` was never taken: its writing is the commit of 
 from __future__ import annotations
 
 import fnmatch
+import logging
 import shutil
 import uuid
 from datetime import datetime
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from longtail import storage
 from longtail.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 STATE = "watch.json"
 INBOX = "inbox"
@@ -192,10 +195,15 @@ def mark_taken(model_store: Path, path: str, dataset: str) -> None:
     name = _batch_of(model_store, path)
     if name is None:
         return
-    directory = directory_of(model_store, name)
     with storage.lock(lock_of(model_store)):
-        if directory.is_dir():
-            storage.write_json(directory / TAKEN, {"dataset": dataset})
+        note_taken(model_store, name, dataset)
+
+
+def note_taken(model_store: Path, name: str, dataset: str | None) -> None:
+    """As ``mark_taken``, for a batch by its name, by who holds the lock."""
+    directory = directory_of(model_store, name)
+    if directory.is_dir():
+        storage.write_json(directory / TAKEN, {"dataset": dataset})
 
 
 def is_taken(model_store: Path, batch: Batch) -> bool:
@@ -242,10 +250,28 @@ def old_batches(model_store: Path, keep: int = 8) -> tuple[Path, ...]:
     for place, batch in enumerate(state.batches[: max(len(state.batches) - keep, 0)]):
         later = (one for one in state.batches[place + 1 :] if one.status == "taken")
         directory = directory_of(model_store, batch)
-        taken = batch.status == "taken" or is_taken(model_store, batch)
-        if (taken or (batch.status == "superseded" and any(later))) and directory.is_dir():
+        # Not by the mark in it, which goes with it: the next look has to have seen that.
+        taken = batch.status == "taken" or (batch.status == "superseded" and any(later))
+        if taken and directory.is_dir():
             done.append(directory)
     return tuple(done)
+
+
+def without_moved(model_store: Path, state: WatchState) -> WatchState:
+    """The state without batches whose directory somebody has moved away; that is warned of."""
+    moved = {
+        batch.name for batch in state.batches
+        if batch.status in {"open", "closed"} and not directory_of(model_store, batch).is_dir()
+    }  # fmt: skip
+    if not moved:
+        return state
+    logger.warning(
+        "Batch %s was moved out of %s; it is announced no more",
+        ", ".join(sorted(moved)), model_store / INBOX,
+    )  # fmt: skip
+    kept = tuple(batch for batch in state.batches if batch.name not in moved)
+    events = tuple(one for one in state.events if one.delivered or one.batch not in moved)
+    return state.model_copy(update={"batches": kept, "events": events})
 
 
 def clear_landing(model_store: Path) -> None:

@@ -207,6 +207,67 @@ def test_labels_keep_the_order_in_which_they_came(desk):
     assert said == {"a": ["y"], "b": ["x"], "c": ["x"], **{name: ["y"] for name in "def"}}
 
 
+def test_a_batch_can_be_read_without_those_that_it_was_read_with(desk):
+    desk.write("1.jsonl", *rows(*(f"a{place}" for place in range(60))))
+    desk.look()
+    bad = desk.write("2.jsonl", *rows("b", "c"), {"id": "d", "text": None, "labels": ["x"]})
+    assert set(desk.look().refused) == {str(bad)}  # though only 1 of 63 rows in all is bad
+    desk.retrain(desk.payloads[0]["path"])
+    desk.write("3.jsonl", *rows("e", "f", "g"))
+    assert desk.look().found == (str(desk.inbox / "3.jsonl"),)
+
+
+def test_what_waits_and_can_be_read_no_more_is_loud_until_it_is_moved_away(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    other = DataSettings.model_validate({"columns": {"text": "body"}})
+    desk.watched = dataclasses.replace(desk.watched, data=other)
+    new = desk.write("2.jsonl", *({"id": one, "body": one, "labels": ["x"]} for one in "defg"))
+    batch = desk.store / INBOX / "000001"
+    with pytest.raises(StoreError, match=f"{batch}: waits for a run.*move the directory away"):
+        desk.look()
+    shutil.move(batch, desk.inbox.parent / "aside")
+    assert desk.look().found == (str(new),)
+    assert [payload["batch"] for payload in desk.payloads] == ["000001", "000002"]
+    assert desk.look(hours=48).overdue == ("000002",)
+
+
+def test_a_batch_takes_files_along_where_there_are_no_links(desk, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("2.jsonl", *rows("d", "e", "f"))
+    desk.look()
+    desk.retrain(desk.payloads[-1]["path"])
+    assert DatasetStore(desk.store / "dataset").current().n_texts == 6
+
+
+def test_a_run_knows_what_a_killed_one_has_brought_before_it_could_say_so(desk):
+    desk.write("1.jsonl", *rows("a", "b", "c"))
+    desk.look()
+    desk.write("2.jsonl", *rows("a", "d", "e", "f", labels=("y",)))
+    desk.look(hours=1)
+    first, second = (payload["path"] for payload in desk.payloads)
+    desk.retrain(second)
+    (Path(second) / inbox_state.TAKEN).unlink()
+    desk.look(hours=48)
+    assert len(desk.payloads) == 2
+    assert was_taken(desk.store, first)
+
+
+def test_a_refused_file_that_is_left_out_or_gone_is_told_no_more(desk):
+    bad = desk.write("notes.txt", *rows("a"))
+    bad.write_bytes(b"\x1f\x8b not text")
+    desk.look()
+    assert desk.look().still_refused == 1
+    settings = desk.watched.settings.model_copy(update={"pattern": "*.jsonl"})
+    desk.watched = dataclasses.replace(desk.watched, settings=settings)
+    assert desk.look().still_refused == 0
+
+
 def test_a_run_on_a_batch_whose_files_are_gone_knows_that_it_was_taken(desk):
     desk.write("1.jsonl", *rows("a", "b", "c"))
     desk.look()
@@ -376,8 +437,10 @@ def test_only_batches_in_the_data_set_may_be_deleted(desk):
     for number in range(4):
         desk.write(f"{number}.jsonl", *rows(*(f"{number}{one}" for one in "abc")))
         desk.look()
-    for payload in desk.payloads[:2]:
-        desk.retrain(payload["path"])
+        if number < 2:
+            desk.retrain(desk.payloads[number]["path"])
+        if number == 0:  # its mark would go along, so a look comes first
+            assert old_batches(desk.store, keep=0) == ()
     names = [path.name for path in old_batches(desk.store, keep=1)]
     assert names == ["000001", "000002"]
     assert old_batches(desk.store, keep=4) == ()
