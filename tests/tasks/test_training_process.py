@@ -141,13 +141,8 @@ def test_a_child_that_is_always_killed_is_given_up(job, accident):
     assert len(processes_of(file)) == 3
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"), [("cpu", "DefaultCPUAllocator"), ("python", "MemoryError")]
-)
-def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
-    tmp_path, split, accident, caplog, kind, said
-):
-    command, _ = accident(kind)
+def test_out_of_memory_halves_the_batch_and_keeps_the_steps(tmp_path, split, accident, caplog):
+    command, _ = accident("cpu")
     job = job_in(tmp_path, split, epochs=1)
     with caplog.at_level(logging.INFO):
         done = train_in_process(job, command=command)
@@ -158,7 +153,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
     assert (about["batch_size"], about["accumulation"]) == (4, 2)
     (shortage,) = about["shortages"]
     assert shortage["batch_size"] == 8
-    assert said in shortage["said"]
+    assert "DefaultCPUAllocator" in shortage["said"]
 
 
 def test_one_text_at_a_time_that_is_too_much_is_an_error_that_says_what_to_do(

@@ -70,7 +70,6 @@ def defect():
 ACCIDENTS = {
     "cuda-later": too_large(torch.OutOfMemoryError("CUDA out of memory."), after=14),
     "cpu": too_large(RuntimeError(CPU)),
-    "python": too_large(MemoryError()),
     "always": too_large(torch.OutOfMemoryError("CUDA out of memory."), limit=0),
     "killed-once": at_step(15, kill, once=True),
     "killed-always": at_step(2, kill, once=False),
