@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from longtail import stage_cache, storage
+from longtail import storage
 from longtail.stage_cache import StageCache
 
 FILES = {"arm.json": "{}", "bundle/model.bin": "weights", "bundle/more/vocabulary.txt": "a b"}
@@ -102,7 +102,7 @@ def test_without_links_files_are_copied(cache, made, tmp_path, monkeypatch, link
         def refuse(*_):
             raise OSError(errno.EXDEV, "another file system")
 
-        monkeypatch.setattr(stage_cache.os, "link", refuse)
+        monkeypatch.setattr(storage.os, "link", refuse)
     cache.keep("split", "k", made, run="r")
     cache.take("split", "k", tmp_path / "other")
 
@@ -190,7 +190,7 @@ def test_a_full_disk_is_a_warning_and_leaves_nothing(cache, made, monkeypatch, c
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(stage_cache, "_place", full)
+    monkeypatch.setattr(storage, "link_or_copy", full)
     cache.keep("split", "k", made, run="r")
 
     assert "not kept" in caplog.text
@@ -208,7 +208,7 @@ def test_a_full_disk_while_taking_over_leaves_the_result_where_it_is(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage_cache, "_place", full)
+        patched.setattr(storage, "link_or_copy", full)
         assert cache.take("split", "k", tmp_path / "other") is None
     assert "cannot be taken over" in caplog.text
     assert content(tmp_path / "other") == {}
@@ -217,13 +217,13 @@ def test_a_full_disk_while_taking_over_leaves_the_result_where_it_is(
 
 def test_a_result_that_goes_while_it_is_taken_is_none(cache, made, tmp_path, monkeypatch):
     cache.keep("split", "k", made, run="r")
-    place = stage_cache._place
+    place = storage.link_or_copy
 
     def trimmed(source, target):
         shutil.rmtree(cache.directory / "split" / "k", ignore_errors=True)
         place(source, target)
 
-    monkeypatch.setattr(stage_cache, "_place", trimmed)
+    monkeypatch.setattr(storage, "link_or_copy", trimmed)
     target = write(tmp_path / "other", {"arm.json": "mine"})
 
     assert cache.take("split", "k", target) is None
@@ -269,7 +269,7 @@ def test_processes_that_keep_trim_and_take_at_once(cache, made, tmp_path):
 
 
 def _keep_for_ever(directory: Path, made: Path, placed: int) -> None:
-    place, done = stage_cache._place, []
+    place, done = storage.link_or_copy, []
 
     def stuck(source: Path, target: Path) -> None:
         if len(done) == placed:
@@ -278,7 +278,7 @@ def _keep_for_ever(directory: Path, made: Path, placed: int) -> None:
         place(source, target)
         done.append(target)
 
-    stage_cache._place = stuck
+    storage.link_or_copy = stuck
     StageCache(directory).keep("split", "k", made, run="killed")
 
 
