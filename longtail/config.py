@@ -346,26 +346,42 @@ class GroupSettings(Settings):
     )
 
 
+Baseline = Literal["bce", "matched"]
+TRAINING_DEVIATION: dict[str, float] = {"bce": 0.005, "matched": 0.0015}
+"""Standard deviation of the micro-F1 gain over each baseline when both arms are trained again.
+
+Measured by ``python benchmarks/gate.py``; docs/decisions/0053 and 0086 have the figures.
+"""
+
+
 class GatePolicy(Settings):
     """The gate's rules as data. Shares and F1 are in [0, 1]; 0.005 is half a point."""
 
+    baseline: Baseline = Field(
+        "bce",
+        description="The arm that the candidate must beat. bce: BERT with binary cross-entropy by "
+        "itself, with tuned thresholds; matched: the candidate's own combination of evidence with "
+        "the BCE encoder, so that only the loss differs.",
+    )
     confidence: Fraction = Field(0.95, description="Of the one-sided lower bounds.")
     draws: int = Field(10_000, ge=100, description="Bootstrap draws.")
     min_gain: float = Field(
-        0.0, description="The micro-F1 gain's lower bound over BCE must be above."
+        0.0, description="The micro-F1 gain's lower bound over the baseline must be above."
     )
-    training_deviation: float = Field(
-        0.0015,
+    training_deviation: float | None = Field(
+        None,
         ge=0.0,
+        allow_inf_nan=False,
         description="Standard deviation of the micro-F1 gain when both arms are trained again with "
-        "other seeds; it widens the bound against BCE. Measured on arms that are fused; without "
-        "fusion it can be five times as much.",
+        "other seeds; it widens the bound against the baseline. Null: as measured for the "
+        f"baseline, {TRAINING_DEVIATION['bce']:g} for bce and {TRAINING_DEVIATION['matched']:g} "
+        "for matched.",
     )
     champion_mode: Literal["refresh", "improve"] = Field(
         "refresh", description="refresh: not inferior to the champion; improve: better than it."
     )
-    refresh_margin: float = Field(0.005, ge=0.0, description="Micro-F1 given away in a refresh.")
-    group_margin: float = Field(0.03, ge=0.0, description="A group's F1 given away at most.")
+    refresh_margin: float = Field(0.01, ge=0.0, description="Micro-F1 given away in a refresh.")
+    group_margin: float = Field(0.05, ge=0.0, description="A group's F1 given away at most.")
     linear: Literal["off", "warn", "block"] = "warn"
     linear_margin: float = Field(0.0, ge=0.0, description="Micro-F1 given away to the linear arm.")
     min_group_positives: int = Field(
@@ -376,6 +392,21 @@ class GatePolicy(Settings):
         default_factory=dict,
         description="Absolute floors on the candidate's overall metrics, such as micro_f1: 0.5.",
     )
+
+    @property
+    def deviation(self) -> float:
+        """The deviation of training again that the rule against the baseline allows for."""
+        return self.deviation_of(self.baseline)
+
+    def deviation_of(self, arm: str) -> float:
+        """The same for the comparison with any arm.
+
+        Returns:
+            0 for arms that are compared as models and not as ways of training.
+        """
+        if arm == self.baseline and self.training_deviation is not None:
+            return self.training_deviation
+        return TRAINING_DEVIATION.get(arm, 0.0)
 
 
 class PublishSettings(Settings):

@@ -167,6 +167,17 @@ def sign_test(won: int, lost: int) -> float:
     return min(1.0, 2.0 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
+def loss_p_value(won: int, lost: int) -> float:
+    """One-sided exact sign test: chance of so many or more losses under even odds.
+
+    Without a single win or loss the p-value is 1.
+
+    >>> loss_p_value(won=0, lost=5)
+    0.03125
+    """
+    return float(bdtr(won, won + lost, 0.5)) if won + lost else 1.0
+
+
 def _widened(distance: float, tail: float, deviation: float) -> float:
     """A bound's distance from the gain with an independent normal error added."""
     error = float(ndtri(1.0 - tail)) * deviation

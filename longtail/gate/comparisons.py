@@ -11,7 +11,6 @@ from longtail import storage
 from longtail.config import GROUPS, GatePolicy
 from longtail.evaluation import ArmEvaluation, slice_counts
 from longtail.gate.inputs import (
-    BASELINE,
     CANDIDATE,
     GateInputs,
     UncheckedError,
@@ -154,8 +153,8 @@ def _compare(
 def _comparison(
     inputs: GateInputs, name: str, side: _Prepared, sums: Floats, policy: GatePolicy
 ) -> Comparison:
-    # Only the rules against BCE are about how a model was made; the others are about the model.
-    deviation = policy.training_deviation if name == BASELINE else 0.0
+    # The rules against the baselines are about how a model was made, the others about the model.
+    deviation = policy.deviation_of(name)
     drawn = sums.reshape(len(sums), *side.counts.shape[1:])
     total = side.counts.sum(axis=0)
     gains = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -10,11 +10,12 @@ from longtail.config import GatePolicy
 from longtail.evaluation import ArmEvaluation, TestSet
 from longtail.labels import LabelGroups
 
-CANDIDATE, BASELINE, LINEAR = "candidate", "bce", "linear"
+CANDIDATE, BCE, MATCHED, LINEAR = "candidate", "bce", "matched", "linear"
 CHAMPION, BEST_CHAMPION = "champion", "best_champion"
 _TITLES = {
     CANDIDATE: "the candidate",
-    BASELINE: "the BCE baseline",
+    BCE: "the BCE baseline",
+    MATCHED: "the same combination with the BCE encoder",
     LINEAR: "the linear arm",
     CHAMPION: "the champion",
     BEST_CHAMPION: "the best champion of the last twelve months",
@@ -49,7 +50,8 @@ class GateInputs:
     Attributes:
         test: the test set of this run.
         groups: label groups, fixed on the training support before anything was scored.
-        arms: ``candidate``, ``bce`` and ``linear`` on the test set; None or absent: not scored.
+        arms: ``candidate``, ``bce``, ``matched`` and ``linear`` on the test set; None or absent:
+            not scored.
         leaks: per arm and reference what the leak check found; None or absent: not checked.
         champion_state: ``none`` only when the registry was read and holds no champion;
             ``scored`` when there is one and it was scored on this test set; else ``unreadable``.
@@ -60,6 +62,9 @@ class GateInputs:
             needed; where the champion is itself the best, give its evaluation twice.
         looks: how often this test set has been used for a verdict, this time included.
         versions: version or fingerprint of each arm, for the record.
+        ladder: (key, name, evaluation) from the plainest arm to the candidate, to show where the
+            gain comes from; no rule depends on it.
+        run: directory of the run, for the command that overrides a block.
     """
 
     test: TestSet
@@ -72,6 +77,8 @@ class GateInputs:
     references: Mapping[str, ArmEvaluation | None] = field(default_factory=dict)
     looks: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    ladder: Sequence[tuple[str, str, ArmEvaluation]] = ()
+    run: str = "RUN"
 
     def evaluation(self, name: str) -> ArmEvaluation | None:
         """The evaluation of an arm or reference, if there is one."""
@@ -85,8 +92,17 @@ def title(name: str) -> str:
 
 def arms_to_judge(inputs: GateInputs, policy: GatePolicy) -> list[str]:
     """Names of all arms and references whose evaluation the rules need."""
-    arms = [CANDIDATE, BASELINE] if policy.linear == "off" else [CANDIDATE, BASELINE, LINEAR]
+    arms = [CANDIDATE, policy.baseline]
+    if shows_the_loss(inputs, policy):
+        arms.append(MATCHED)
+    if policy.linear != "off":
+        arms.append(LINEAR)
     return arms + references_to_judge(inputs)
+
+
+def shows_the_loss(inputs: GateInputs, policy: GatePolicy) -> bool:
+    """Whether the candidate is compared, beside the baseline, with itself without its loss."""
+    return policy.baseline != MATCHED and inputs.arms.get(MATCHED) is not None
 
 
 def references_to_judge(inputs: GateInputs) -> list[str]:

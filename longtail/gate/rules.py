@@ -1,4 +1,4 @@
-"""The rules that weigh the candidate: against BCE, the champions, the linear arm, the floors."""
+"""The rules that weigh the candidate: the baseline, the champions, the linear arm, the floors."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from functools import partial
 from longtail.config import GatePolicy
 from longtail.gate.comparisons import Comparison
 from longtail.gate.inputs import (
-    BASELINE,
     CANDIDATE,
     LINEAR,
+    MATCHED,
     GateInputs,
     UncheckedError,
     references_to_judge,
+    shows_the_loss,
     title,
     usable,
 )
 from longtail.gate.verdict import Severity
-from longtail.significance import Gain, sign_test
+from longtail.significance import Gain, loss_p_value, sign_test
 from longtail.summaries import OVERALL
+
+LOST_LABELS_LEVEL = 0.05
+"""Level of the sign test that shows labels to be lost to a release."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,18 @@ Comparisons = Mapping[str, Comparison | Exception]
 def comparison_rules(
     comparisons: Comparisons, inputs: GateInputs, policy: GatePolicy
 ) -> list[Rule]:
-    """The rules against BCE, the champions and the linear arm."""
+    """The rules against the baseline, the champions and the linear arm."""
     rules = _baseline_rules(comparisons, policy)
+    if shows_the_loss(inputs, policy):
+        check = partial(_not_worse, comparisons, policy)
+        rules.append(Rule("matched_not_worse", "warn", check))
     for name in references_to_judge(inputs):
         rules += _reference_rules(comparisons, name, policy)
     if policy.linear != "off":
         check = partial(_linear, comparisons, policy)
         rules.append(Rule("linear_micro_f1", policy.linear, check, headline=True))
-    rules.append(Rule("original_cohort_micro_f1", "info", partial(_original_cohort, inputs)))
+    check = partial(_original_cohort, inputs, policy)
+    rules.append(Rule("original_cohort_micro_f1", "info", check))
     return rules
 
 
@@ -69,17 +77,21 @@ def floor_rules(inputs: GateInputs, policy: GatePolicy) -> list[Rule]:
 
 
 def beats(comparison: Comparison, policy: GatePolicy) -> Finding:
-    """Whether micro-F1 is shown to be better than that of the BCE baseline."""
+    """Whether micro-F1 is shown to be better than that of the baseline."""
     found = _bounded("Micro-F1", comparison, comparison.overall, policy.min_gain, policy)
-    deviation = policy.training_deviation
+    deviation = policy.deviation
     if deviation == 0:
         return found
-    said = f" The bounds allow for a deviation of {100 * deviation:.2f} pt by training again."
-    return replace(found, detail=found.detail + said)
+    source = "measured for" if policy.training_deviation is None else "configured for"
+    allowance = (
+        f" The bounds allow for a deviation of {100 * deviation:.2f} pt by training again, "
+        f"{source} this baseline."
+    )
+    return replace(found, detail=found.detail + allowance)
 
 
 def covers_more(comparison: Comparison) -> Finding:
-    """Whether more labels are recognised than by the BCE baseline, or all of them."""
+    """Whether more labels are recognised than by the baseline, or all of them."""
     ours, theirs = comparison.recognised
     complete = 0 < comparison.with_positives == ours
     detail = _coverage_sentence(comparison, comparison.recognised, "recognised (F1 > 0)")
@@ -101,10 +113,16 @@ def group_holds(comparison: Comparison, part: str, policy: GatePolicy) -> Findin
 
 
 def keeps(comparison: Comparison) -> Finding:
-    """Whether no fewer labels are recognised than by a release."""
-    ours, theirs = comparison.recognised
-    detail = _coverage_sentence(comparison, comparison.recognised, "recognised (F1 > 0)")
-    return Finding(ours >= theirs, detail + " Fewer are not allowed.", ours, theirs)
+    """Whether labels that a release recognises are not shown to be lost."""
+    won, lost = len(comparison.won), len(comparison.lost)
+    p = loss_p_value(won, lost)
+    shown = p <= LOST_LABELS_LEVEL
+    detail = (
+        f"{_coverage_sentence(comparison, comparison.recognised, 'recognised (F1 > 0)')} {won:,} "
+        f"won and {lost:,} lost: labels are {'' if shown else 'not '}shown to be lost (one-sided "
+        f"sign test, p = {p:.2g}, needed above {LOST_LABELS_LEVEL:g})."
+    )
+    return Finding(not shown, detail, p, LOST_LABELS_LEVEL)
 
 
 def points(share: float) -> str:
@@ -121,13 +139,33 @@ def percent(share: float) -> str:
 
 
 def _baseline_rules(comparisons: Comparisons, policy: GatePolicy) -> list[Rule]:
-    bce = partial(_of, comparisons, BASELINE)
+    name = policy.baseline
+    baseline = partial(_of, comparisons, name)
     return [
-        Rule("bce_micro_f1", "block", lambda: beats(bce(), policy), headline=True),
-        Rule("bce_label_coverage", "block", lambda: covers_more(bce()), headline=True),
-        Rule("bce_labels_won_lost", "info", lambda: _won_lost(bce())),
-        Rule("bce_label_coverage_two", "info", lambda: _covers_twice(bce())),
+        Rule(f"{name}_micro_f1", "block", lambda: beats(baseline(), policy), headline=True),
+        Rule(f"{name}_label_coverage", "block", lambda: covers_more(baseline()), headline=True),
+        Rule(f"{name}_labels_won_lost", "info", lambda: _won_lost(baseline())),
+        Rule(f"{name}_label_coverage_two", "info", lambda: _covers_twice(baseline())),
     ]
+
+
+def _not_worse(comparisons: Comparisons, policy: GatePolicy) -> Finding:
+    """Whether the loss is not shown to make the candidate worse than it is without."""
+    comparison = _of(comparisons, MATCHED)
+    gain = comparison.overall
+    low, high = gain.interval
+    if high < 0:
+        meaning = (
+            "The loss costs something here: with the BCE encoder the same combination is better. "
+            "Another loss may not (loss.name: auto chooses one on validation)."
+        )
+    elif low > 0:
+        meaning = "The loss adds to the combination."
+    else:
+        meaning = "The loss is neither shown to add to the combination nor to cost anything."
+    return Finding(
+        high >= 0, f"{_measured('Micro-F1', comparison, gain, policy)}. {meaning}", high, 0.0
+    )
 
 
 def _reference_rules(comparisons: Comparisons, name: str, policy: GatePolicy) -> list[Rule]:
@@ -167,17 +205,25 @@ def _bounded(
     what: str, comparison: Comparison, gain: Gain, needed: float, policy: GatePolicy
 ) -> Finding:
     """Whether the gain's lower bound is above what is needed."""
-    level = percent(policy.confidence)
-    low, high = (points(end) for end in gain.interval)
     detail = (
-        f"{what} {gain.value_a:.3f} against {gain.value_b:.3f} of {title(comparison.opponent)}"
-        f"{_on_shared(comparison)}: gain {points(gain.gain)} ({level} interval {low} to {high}); "
-        f"its one-sided {level} lower bound is {points(gain.lower)}, needed above {points(needed)}."
+        f"{_measured(what, comparison, gain, policy)}; its one-sided {percent(policy.confidence)} "
+        f"lower bound is {points(gain.lower)}, needed above {points(needed)}."
     )
     return Finding(gain.lower > needed, detail, gain.lower, needed)
 
 
-def _on_shared(comparison: Comparison) -> str:
+def _measured(what: str, comparison: Comparison, gain: Gain, policy: GatePolicy) -> str:
+    """Both values and the gain with its interval, as the beginning of a sentence."""
+    low, high = (points(end) for end in gain.interval)
+    return (
+        f"{what} {gain.value_a:.3f} against {gain.value_b:.3f} of {title(comparison.opponent)}"
+        f"{on_shared(comparison)}: gain {points(gain.gain)} ({percent(policy.confidence)} interval "
+        f"{low} to {high})"
+    )
+
+
+def on_shared(comparison: Comparison) -> str:
+    """Of a release with other labels, on how many it was compared."""
     if comparison.shared == comparison.labels:
         return ""
     return f", on the {comparison.shared:,} of {comparison.labels:,} labels that both know"
@@ -192,7 +238,7 @@ def _covers_twice(comparison: Comparison) -> Finding:
 def _coverage_sentence(comparison: Comparison, pair: tuple[int, int], how: str) -> str:
     return (
         f"{pair[0]:,} of {comparison.with_positives:,} labels with test positives are {how}, "
-        f"{pair[1]:,} by {title(comparison.opponent)}{_on_shared(comparison)}."
+        f"{pair[1]:,} by {title(comparison.opponent)}{on_shared(comparison)}."
     )
 
 
@@ -206,17 +252,17 @@ def _won_lost(comparison: Comparison) -> Finding:
     return Finding(won >= lost, detail, p)
 
 
-def _original_cohort(inputs: GateInputs) -> Finding:
+def _original_cohort(inputs: GateInputs, policy: GatePolicy) -> Finding:
     """The test set grows; the texts that were there from the start are the ones most looked at."""
     texts = int((inputs.test.cohort == 0).sum())
     if texts == 0:
         raise UncheckedError("no test text belongs to the original cohort")
     ours, theirs = (
-        usable(inputs, name).original_cohort["micro_f1"] for name in (CANDIDATE, BASELINE)
+        usable(inputs, name).original_cohort["micro_f1"] for name in (CANDIDATE, policy.baseline)
     )
     detail = (
         f"On the {texts:,} texts of the original test cohort, of {len(inputs.test.ids):,}: "
-        f"micro-F1 {ours:.3f} against {theirs:.3f} of {title(BASELINE)}."
+        f"micro-F1 {ours:.3f} against {theirs:.3f} of {title(policy.baseline)}."
     )
     return Finding(ours > theirs, detail, ours, theirs)
 

@@ -9,10 +9,12 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from longtail.errors import ConfigError
+from longtail.gate.ladder import LadderStep
 
 Severity = Literal["block", "warn", "info"]
 CANDIDATE_RULE = "candidate_scored"
 APPROVED_RULE = "approved"
+LIVE_RULE, OUTDATED_RULE = "live_model", "live_model_outdated"
 
 
 class _Record(BaseModel):
@@ -75,11 +77,13 @@ class Verdict(_Record):
         decision: what happens to the candidate.
         first_release: the registry was read and holds no champion.
         champion_mode: whether the champion had to be beaten or only matched.
-        reasons: sentences for people: what decided, then warnings.
+        reasons: sentences for people: how the arms stand to the live model, where there is one,
+            then what decided, then warnings.
         looks: how often this test set has been used for a verdict, this time included.
         rules: every rule, in the order of the page.
-        labels_won: labels the candidate recognises and the BCE baseline does not.
+        labels_won: labels the candidate recognises and the baseline does not.
         labels_lost: the reverse.
+        ladder: from the plainest arm to the candidate, what each step adds; may be empty.
         override: set when a person overrode a BLOCK.
         approval: set when a person was asked about a PROMOTE and agreed.
         policy: the :class:`longtail.config.GatePolicy` as it was, kept as plain data so that an
@@ -95,6 +99,7 @@ class Verdict(_Record):
     rules: tuple[RuleResult, ...]
     labels_won: tuple[str, ...] = ()
     labels_lost: tuple[str, ...] = ()
+    ladder: tuple[LadderStep, ...] = ()
     override: Override | None = None
     approval: Approval | None = None
     policy: dict[str, Any]
@@ -119,6 +124,16 @@ class Verdict(_Record):
     def warnings(self) -> tuple[RuleResult, ...]:
         """The warning rules that did not pass."""
         return tuple(r for r in self.rules if r.severity == "warn" and not r.passed)
+
+    @property
+    def live(self) -> str:
+        """How the arms stand to the live model; empty where none was compared."""
+        return next((rule.detail for rule in self.rules if rule.name == LIVE_RULE), "")
+
+    @property
+    def outdated(self) -> str:
+        """That the live model stays although it is worse; empty where that is not the case."""
+        return next((rule.detail for rule in self.warnings if rule.name == OUTDATED_RULE), "")
 
 
 def all_passed(rules: tuple[RuleResult, ...]) -> bool:
@@ -224,7 +239,8 @@ def with_rule(verdict: Verdict, rule: RuleResult) -> Verdict:
     if rule.severity == "block" and not rule.passed:
         warnings = tuple(f"Warning: {warning.detail}" for warning in verdict.warnings)
         earlier = tuple(failed.detail for failed in verdict.failed)
-        reasons = (rule.detail, *earlier, *warnings)
+        live = (verdict.live,) if verdict.live else ()
+        reasons = (rule.detail, *live, *earlier, *warnings)
         changed |= {"decision": "block", "override": None, "approval": None, "reasons": reasons}
     return Verdict.model_validate({**dict(verdict), **changed})
 

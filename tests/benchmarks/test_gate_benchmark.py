@@ -116,6 +116,10 @@ def test_a_pool_gives_its_arms_and_what_is_made_of_them(modules, tmp_path):
     assert {name: recipes.count(name) for name in recipes} == {
         "bce": 3, "linear": 1, "bce of 2": 3, "fused bce": 3,
     }  # fmt: skip
+    arms = {(arm.recipe, *sorted(arm.seeds)): arm.micro_f1 for arm in population.arms}
+    gains = gate.gains_by_seed(population, "fused bce", "bce")
+    assert gains == [arms["fused bce", seed] - arms["bce", seed] for seed in range(3)]
+    assert len(gate.gains_by_seed(population, "linear", "bce")) == 3
     equal = gate.exchangeable([population])
     assert len(equal) == 12  # ordered pairs of three seeds, alone and fused; of two seeds none
     for contest in equal:

@@ -79,6 +79,13 @@ def with_arm(inputs, name, evaluation) -> GateInputs:
     return replace(inputs, arms={**inputs.arms, name: evaluation})
 
 
+def with_matched(quality, seed=6, inputs=None, **more) -> GateInputs:
+    """The case with the candidate's combination, but with the BCE encoder."""
+    case = WIN if inputs is None else inputs
+    with_it = with_arm(case, "matched", arm(case.test, "matched", quality, seed, **more))
+    return replace(with_it, leaks={**case.leaks, "matched": Leak()})
+
+
 def without_champion(inputs) -> GateInputs:
     return replace(inputs, references={}, champion_state="none")
 

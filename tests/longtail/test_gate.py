@@ -19,9 +19,12 @@ from gate_case import (
     replaced,
     results,
     with_arm,
+    with_matched,
     without_champion,
 )
+from pydantic import ValidationError
 
+from longtail.config import GatePolicy
 from longtail.gate import decide
 from longtail.gate.comparisons import merge_small_groups
 from longtail.gate.inputs import UncheckedError
@@ -40,7 +43,14 @@ def test_a_clear_win_passes_every_rule_and_promotes():
     assert not verdict.first_release
 
 
+LOSING = LABELS[1:]  # five labels lost and none won have p = 1/32
+OPTIONAL = {"matched_not_worse", "ladder"}  # only where the inputs have what they are about
+
 FAILURES = {
+    "live_model": (replaced("champion", 0.97), {}),
+    "live_model_outdated": (replaced("bce", 0.96), {}),
+    "matched_not_worse": (with_matched(0.99), {}),
+    "ladder": (replace(WIN, ladder=[("half", "BERT + BCE, cut at 0.5", None)]), {}),
     "candidate_scored": (not_a_number("candidate"), {}),
     "arms_scored": (not_a_number("linear"), {}),
     "same_test_set": (on_other_rows("champion"), {}),
@@ -58,12 +68,12 @@ FAILURES = {
     "bce_labels_won_lost": (replaced("candidate", 0.95, never=("vat", "sso")), {}),
     "bce_label_coverage_two": (replaced("candidate", 0.95, never=("vat", "sso")), {}),
     "champion_micro_f1": (replaced("champion", 0.97), {}),
-    "champion_label_coverage": (replaced("candidate", 0.95, never=("vat",)), {}),
+    "champion_label_coverage": (replaced("candidate", 0.95, never=LOSING), {}),
     "champion_group_f1:HEAD": (WIN, {"group_margin": -0.4}),
     "champion_group_f1:MEDIUM": (WIN, {"group_margin": -0.4}),
     "champion_group_f1:TAIL": (replaced("candidate", 0.95, never=("vat",)), {}),
     "best_champion_micro_f1": (replaced("best_champion", 0.97), {}),
-    "best_champion_label_coverage": (replaced("candidate", 0.95, never=("vat",)), {}),
+    "best_champion_label_coverage": (replaced("candidate", 0.95, never=LOSING), {}),
     "best_champion_group_f1:HEAD": (WIN, {"group_margin": -0.4}),
     "best_champion_group_f1:MEDIUM": (WIN, {"group_margin": -0.4}),
     "best_champion_group_f1:TAIL": (replaced("candidate", 0.95, never=("vat",)), {}),
@@ -86,7 +96,7 @@ def test_each_rule_fails_when_its_ground_goes(name):
 
 def test_every_rule_of_a_verdict_has_a_failing_case():
     verdict = decide(WIN, policy(floors={"micro_f1": 0.5}))
-    assert {rule.name for rule in verdict.rules} == set(FAILURES)
+    assert {rule.name for rule in verdict.rules} == set(FAILURES) - OPTIONAL
 
 
 def test_details_say_value_threshold_and_unit():
@@ -97,7 +107,7 @@ def test_details_say_value_threshold_and_unit():
     assert "95 % lower bound is +" in micro.detail
     assert "pt, needed above 0 pt." in micro.detail
     assert "on the 5 of 6 labels that both know" in rules["champion_micro_f1"].detail
-    assert "needed above -0.50 pt" in rules["champion_micro_f1"].detail
+    assert "needed above -1.00 pt" in rules["champion_micro_f1"].detail
     assert (rules["bce_label_coverage"].value, rules["bce_label_coverage"].threshold) == (6, 5)
 
 
@@ -156,7 +166,7 @@ def test_the_deviation_of_training_widens_the_bound_against_bce_alone():
     assert unsure["bce_micro_f1"].value == pytest.approx(gain - distance)
     for name in ("champion_micro_f1", "champion_group_f1:TAIL", "linear_micro_f1"):
         assert unsure[name].value == sure[name].value
-    assert "5.00 pt" in unsure["bce_micro_f1"].detail
+    assert "5.00 pt by training again, configured for" in unsure["bce_micro_f1"].detail
     assert "training" not in sure["bce_micro_f1"].detail
 
 
@@ -166,7 +176,86 @@ def test_a_deviation_that_is_no_number_or_too_large_blocks(deviation):
     assert not rule.passed
 
 
+def test_the_deviation_is_the_one_measured_for_the_baseline():
+    assert (policy().deviation, policy(baseline="matched").deviation) == (0.005, 0.0015)
+    measured = results(decide(WIN, POLICY))["bce_micro_f1"]
+    same = results(decide(WIN, policy(training_deviation=0.005)))["bce_micro_f1"]
+    assert measured.value == same.value
+    assert "0.50 pt by training again, measured for this baseline" in measured.detail
+
+
+@pytest.mark.parametrize("deviation", [float("nan"), float("inf"), -0.1])
+def test_a_deviation_that_is_no_number_is_refused(deviation):
+    with pytest.raises(ValidationError, match="training_deviation"):
+        GatePolicy(training_deviation=deviation)
+
+
+def test_the_same_combination_with_bce_can_be_the_baseline():
+    """It takes the place of BCE in every rule, and nothing is asked of BCE any more."""
+    inputs = with_matched(0.5, never=("tax",), inputs=with_arm(WIN, "bce", None))
+    verdict = decide(inputs, policy(baseline="matched"))
+    rules = results(verdict)
+    assert verdict.decision == "promote", verdict.reasons
+    assert not [name for name in rules if name.startswith("bce_")]
+    assert "of the same combination with the BCE encoder" in rules["matched_micro_f1"].detail
+    assert {"matched_label_coverage", "matched_labels_won_lost"} <= set(rules)
+    assert "matched_not_worse" not in rules
+    assert verdict.labels_won == ("tax",)
+    weaker = decide(with_matched(0.96), policy(baseline="matched"))
+    assert "matched_micro_f1" in {rule.name for rule in weaker.failed}
+
+
+def test_a_missing_baseline_blocks_whichever_it_is():
+    for name, inputs in (("matched", WIN), ("bce", with_arm(WIN, "bce", None))):
+        verdict = decide(inputs, policy(baseline=name))
+        assert verdict.decision == "block"
+        assert "was not scored" in results(verdict)[f"{name}_micro_f1"].detail
+
+
+def test_what_the_loss_costs_is_a_warning_and_decides_nothing():
+    verdict = decide(with_matched(0.99), POLICY)
+    (warning,) = verdict.warnings
+    assert verdict.decision == "promote"
+    assert warning.name == "matched_not_worse"
+    assert warning.value < warning.threshold == 0.0
+    assert "The loss costs something here" in verdict.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("quality", "meaning"), [(0.5, "adds to the combination"), (0.95, "neither shown to add")]
+)
+def test_what_the_loss_adds_is_said_too(quality, meaning):
+    rule = results(decide(with_matched(quality), POLICY))["matched_not_worse"]
+    assert rule.passed
+    assert meaning in rule.detail
+
+
+def test_the_edge_of_the_warning_is_the_upper_end_of_the_interval():
+    """At 0 nothing is shown; training's own noise is allowed for, as against any baseline."""
+    same = with_arm(with_matched(0.5), "matched", WIN.arms["candidate"])
+    rule = results(decide(same, POLICY))["matched_not_worse"]
+    assert rule.value == pytest.approx(1.959964 * 0.0015)
+    assert rule.passed
+
+
+def test_an_arm_that_is_compared_must_be_as_sound_as_the_others():
+    inputs = with_matched(0.5)
+    leaky = replace(inputs, leaks={**inputs.leaks, "matched": Leak(test_ids=1)})
+    assert {rule.name for rule in decide(leaky, POLICY).failed} == {"no_leaks"}
+
+
 # Against the champions
+
+
+def test_a_release_may_win_a_few_labels_back_but_not_show_a_loss():
+    """Four labels lost and none won may be chance, p = 1/16; five are not."""
+    for never, passed in ((LABELS[2:], True), (LABELS[1:], False)):
+        rule = results(decide(replaced("candidate", 0.95, never=never), POLICY))[
+            "champion_label_coverage"
+        ]
+        assert rule.passed is passed
+        assert (rule.value, rule.threshold) == (0.5 ** len(never), 0.05)
+        assert f"0 won and {len(never)} lost" in rule.detail
 
 
 def test_refresh_lets_an_equal_candidate_pass_and_improve_does_not():
@@ -176,7 +265,7 @@ def test_refresh_lets_an_equal_candidate_pass_and_improve_does_not():
     improve = decide(equal, policy(champion_mode="improve"))
     assert (refresh.decision, refresh.champion_mode) == ("promote", "refresh")
     assert (improve.decision, improve.champion_mode) == ("block", "improve")
-    assert "Micro-F1 (improve)" in improve.reasons[0]
+    assert "Micro-F1 (improve)" in improve.reasons[1]
 
 
 def test_the_best_champion_is_not_judged_twice_when_it_is_the_champion():
@@ -210,9 +299,8 @@ def test_a_champion_of_another_label_set_is_compared_on_the_shared_labels():
     champion = arm(TEST, "champion", 0.9, 4, scored_labels=LABELS[:5])
     inputs = with_arm(with_arm(WIN, "candidate", candidate), "champion", champion)
     rules = results(decide(inputs, POLICY))
-    assert rules["champion_label_coverage"].passed
-    assert rules["champion_label_coverage"].value == 5
-    assert not rules["best_champion_label_coverage"].passed
+    assert "0 won and 0 lost" in rules["champion_label_coverage"].detail
+    assert "0 won and 1 lost" in rules["best_champion_label_coverage"].detail
 
 
 def test_without_a_shared_label_nothing_can_be_checked():
@@ -255,7 +343,7 @@ def test_merged_groups_are_named_in_the_rule():
 
 def test_a_group_may_lose_no_more_than_its_margin():
     rule = results(decide(WIN, POLICY))["champion_group_f1:TAIL"]
-    assert rule.threshold == -0.03
+    assert rule.threshold == -0.05
     tight = results(decide(WIN, policy(group_margin=-rule.value)))["champion_group_f1:TAIL"]
     assert not tight.passed  # the lower bound must be above minus the margin, not at it
 

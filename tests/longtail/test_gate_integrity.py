@@ -70,10 +70,8 @@ def test_a_leak_or_an_unchecked_one_blocks_for_every_arm(name, leak):
 
 
 def test_an_unchecked_arm_is_named():
-    assert (
-        "training texts of the BCE baseline were not checked"
-        in decide(leaking("bce", None), POLICY).reasons[0]
-    )
+    reasons = decide(leaking("bce", None), POLICY).reasons
+    assert "The training texts of the BCE baseline were not checked" in " ".join(reasons)
 
 
 @pytest.mark.parametrize("name", [*ARMS, "champion", "best_champion"])

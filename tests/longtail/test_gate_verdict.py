@@ -18,7 +18,7 @@ def test_json_has_exactly_the_agreed_keys_and_comes_back():
     data = verdict.model_dump(mode="json")
     assert set(data) == {
         "decision", "first_release", "champion_mode", "reasons", "looks", "rules",
-        "labels_won", "labels_lost", "override", "approval", "policy", "arms",
+        "labels_won", "labels_lost", "ladder", "override", "approval", "policy", "arms",
     }  # fmt: skip
     assert set(data["rules"][0]) == {
         "name", "passed", "severity", "value", "threshold", "detail",

@@ -8,6 +8,7 @@ from scipy.stats import binomtest, norm
 from longtail.metrics import f1
 from longtail.significance import (
     gain_of,
+    loss_p_value,
     paired_bootstrap,
     resample,
     sign_test,
@@ -177,3 +178,10 @@ def test_sign_test_matches_scipy():
         for lost in range(12):
             expected = binomtest(won, max(won + lost, 1), 0.5).pvalue if won + lost else 1.0
             assert sign_test(won, lost) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 1), (0, 5), (3, 3), (7, 2), (2, 7), (0, 0)])
+def test_losses_have_the_upper_tail_of_the_binomial(won, lost):
+    n = won + lost
+    expected = binomtest(lost, n, alternative="greater").pvalue if n else 1.0
+    assert loss_p_value(won, lost) == pytest.approx(expected)
