@@ -55,6 +55,8 @@ def outcome(run: RunHandle, verdict: Verdict, untold: list[str]) -> State[Any]:
     more = 0 if promoted else len(said) - 1
     what = "the candidate is live" if promoted else "the candidate does not go live"
     message = [f"{run.name}: {what}.", *said[:1]]
+    if verdict.outdated and not promoted:
+        message.append(verdict.outdated)
     if more:
         message.append(f"{more} more {'rules' if more > 1 else 'rule'} failed too.")
     state = Completed if promoted else Failed
