@@ -13,7 +13,7 @@ from longtail import storage
 from longtail.config import CONTENDER, GROUPS, GatePolicy
 from longtail.cuts import NOTHING
 from longtail.evaluation import ArmEvaluation, TestSet, evaluate
-from longtail.gate import GateInputs, Verdict, decide
+from longtail.gate import Estimate, GateInputs, Verdict, decide
 from longtail.predictions import read_predictions
 from longtail.thresholds import threshold_curve
 from tasks.arms import ARM_FILE, read_thresholds
@@ -99,7 +99,7 @@ def show_verdict(run: RunHandle, verdict: Verdict, title: str) -> None:
 
 
 def verdict_markdown(verdict: Verdict, title: str, *more: str) -> str:
-    """A verdict for people: reasons, then every rule with its number, the failed ones first.
+    """A verdict for people: reasons, every rule with its number, the failed first, the ladder.
 
     Args:
         verdict: what was decided.
@@ -122,10 +122,44 @@ def verdict_markdown(verdict: Verdict, title: str, *more: str) -> str:
             rule.severity,
             _cell(rule.value),
             _cell(rule.threshold),
-            rule.detail.replace("|", "\\|"),
+            _escaped(rule.detail),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_ladder_lines(verdict)]) + "\n"
+
+
+def _ladder_lines(verdict: Verdict) -> list[str]:
+    """Where the gain comes from, as a table."""
+    if not verdict.ladder:
+        return []
+    return [
+        "",
+        "## Where the gain comes from",
+        "",
+        "Each gain is over the row above; in brackets the interval.",
+        "",
+        "| step | micro-F1 | macro-F1 | label coverage | gain in micro-F1 |",
+        "| - | - | - | - | - |",
+        *(
+            f"| {_escaped(step.name)} | {_estimate(step.micro_f1)} | {_estimate(step.macro_f1)} "
+            f"| {_estimate(step.label_coverage)} | {_gain(step.gain_micro_f1)} |"
+            for step in verdict.ladder
+        ),
+    ]
+
+
+def _estimate(found: Estimate) -> str:
+    return f"{100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def _gain(found: Estimate | None) -> str:
+    if found is None:
+        return "–"
+    return f"{100 * found.value:+.2f} pt ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _evaluate(data: SplitData, test: TestSet, arm: ArmHandle) -> ArmEvaluation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from longtail.gate.decision import decide
 from longtail.gate.inputs import GateInputs, LeakCheck
+from longtail.gate.ladder import Estimate, LadderStep, climb
 from longtail.gate.verdict import (
     APPROVED_RULE,
     Approval,
@@ -24,12 +25,15 @@ from longtail.gate.verdict import (
 __all__ = [
     "APPROVED_RULE",
     "Approval",
+    "Estimate",
     "GateInputs",
+    "LadderStep",
     "LeakCheck",
     "Override",
     "RuleResult",
     "Verdict",
     "approve",
+    "climb",
     "decide",
     "disapprove",
     "override",

@@ -1,7 +1,7 @@
 """Colours and type of the figures and of the page: one palette for light, one for dark.
 
-The arms' hues follow Okabe and Ito's order (blue, vermilion, grey, green, purple), darkened or
-lightened until each has a contrast of at least 3:1 with its paper; text colours have 4.5:1.
+The arms' hues follow Okabe and Ito's order (blue, vermilion, yellow, grey, green, purple), darkened
+or lightened until each has a contrast of at least 3:1 with its paper; text colours have 4.5:1.
 Colour never stands alone: every bar, line and point is also named or shaped.
 """
 
@@ -26,6 +26,7 @@ LIGHT = {
     "warn-ground": "#fdf3dc",
     "candidate": "#1f5fbf",
     "bce": "#c2570c",
+    "matched": "#8a6d00",
     "linear": "#737d8c",
     "champion": "#0d7f6c",
     "best_champion": "#8747a6",
@@ -46,6 +47,7 @@ DARK = {
     "warn-ground": "#33270d",
     "candidate": "#7db0ff",
     "bce": "#f2975a",
+    "matched": "#d9b84a",
     "linear": "#939dab",
     "champion": "#4cc9b0",
     "best_champion": "#cd9be6",
@@ -70,7 +72,10 @@ FIGURE_CSS = f"""\
 .fig .cell{{fill:var(--candidate)}}
 .fig .over{{fill:var(--paper)}}
 """
-_ARMS = ("candidate", "bce", "linear", "champion", "best_champion", "ink", "muted", "good", "bad")
+_ARMS = (
+    "candidate", "bce", "matched", "linear", "champion", "best_champion", "ink", "muted", "good",
+    "bad",
+)  # fmt: skip
 FIGURE_CSS += "".join(
     f".fig .f-{name}{{fill:var(--{name})}}.fig .s-{name}{{stroke:var(--{name})}}\n"
     for name in _ARMS

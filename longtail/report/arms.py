@@ -11,11 +11,10 @@ from longtail.report.table import Cell, Table, table
 from longtail.report.words import (
     NOT_COMPUTED,
     arm_name,
-    candidate_loss,
+    baseline,
     duration,
     integer,
     listed,
-    loss_name,
     percent,
     plural,
     points,
@@ -56,6 +55,7 @@ _HEADLINE = (
     ("macro_f1", "macro-F1"),
     ("label_coverage", "label coverage"),
 )
+_BASELINES = {"bce": "the BCE baseline", "matched": "the same combination with the BCE encoder"}
 
 
 def arms_figure(run: RunFiles) -> Figure:
@@ -155,8 +155,10 @@ def _metric_row(run: RunFiles, metric: Metric) -> list[str | Cell]:
 def comparison(run: RunFiles) -> list[str]:
     """What the numbers say, in sentences that do not spare the candidate."""
     sentences = []
-    if "candidate" in run.arms and "bce" in run.arms:
-        sentences.append(_against_bce(run))
+    if "candidate" in run.arms and baseline(run) in run.arms:
+        sentences.append(_against_baseline(run))
+    if {"candidate", "matched"} <= set(run.arms) and baseline(run) != "matched":
+        sentences.append(_against(run, "matched", _BASELINES["matched"]))
     if "candidate" in run.arms and "linear" in run.arms:
         sentences.append(_against(run, "linear", "the linear model"))
     if "candidate" in run.arms and "champion" in run.arms:
@@ -170,32 +172,32 @@ def comparison(run: RunFiles) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _against_bce(run: RunFiles) -> str:
+def _against_baseline(run: RunFiles) -> str:
+    # What the candidate gains is not its loss's alone, so the loss is not named here.
+    arm = baseline(run)
+    opponent = _BASELINES.get(arm, arm)
     better: list[str] = []
     worse: list[str] = []
     same: list[str] = []
     for key, name in _HEADLINE:
-        change = difference(run, key, "bce")
+        change = difference(run, key, arm)
         if change is None:
             continue
         clause = f"{name} ({percent(run.overall('candidate', key))} against "
-        clause += f"{percent(run.overall('bce', key))}, {points(change)})"
+        clause += f"{percent(run.overall(arm, key))}, {points(change)})"
         kind = same if points(change).startswith("±") else better if change > 0 else worse
         kind.append(clause)
-    who = f"The candidate, trained with {loss_name(candidate_loss(run))},"
     if better and not worse and not same:
-        return f"{who} beats the BCE baseline on {listed(better)}."
+        return f"The candidate beats {opponent} on {listed(better)}."
     if worse and not better:
         tie = f"; {listed(same)} is level" if same else ""
-        return f"{who} loses to the BCE baseline on {listed(worse)}{tie}."
+        return f"The candidate loses to {opponent} on {listed(worse)}{tie}."
     clauses = [
         f"{verb} {listed(found)}"
         for verb, found in (("wins on", better), ("loses on", worse), ("is level on", same))
         if found
     ]
-    return (
-        f"Against the BCE baseline, {who[0].lower()}{who[1:]} {listed(clauses)}." if clauses else ""
-    )
+    return f"Against {opponent}, the candidate {listed(clauses)}." if clauses else ""
 
 
 def _against(run: RunFiles, arm: str, name: str) -> str:

@@ -15,7 +15,7 @@ from longtail.audit import AUDIT, AUDIT_FAILED
 from longtail.errors import StoreError
 
 PENDING = "pending.json"  # a verdict that waits for a person, until verdict.json is there
-ARM_ORDER = ("linear", "bce", "candidate", "champion", "best_champion")
+ARM_ORDER = ("linear", "bce", "matched", "candidate", "champion", "best_champion")
 _EXAMPLES_PER_REASON = 3
 _LONGEST_REASON = 300
 # A quoted value, else one that was cut before its closing quote, else a number.

@@ -8,8 +8,18 @@ from typing import Any
 from longtail.report.arms import difference
 from longtail.report.files import RunFiles, number, part
 from longtail.report.table import Cell, Table, table
-from longtail.report.words import NOT_COMPUTED, integer, percent, plural, points
+from longtail.report.words import (
+    NOT_COMPUTED,
+    arm_name,
+    baseline,
+    integer,
+    percent,
+    plural,
+    points,
+)
 
+_LIVE = "live_model"
+_IN_POINTS = frozenset({"matched_not_worse", "live_model_outdated"})
 _ORDER = {"failed": 0, "warning": 1, "passed": 2, "note": 3}
 _SIGNS = {"failed": "✕ failed", "warning": "! warning", "passed": "✓ passed", "note": "· noted"}
 
@@ -31,7 +41,8 @@ class Headline:
         tone: good, bad, or warn for a person's decision, against the gate or still to come.
         word: PROMOTED, BLOCKED, PROMOTED BY OVERRIDE or WAITS FOR A DECISION.
         sentence: what that means.
-        reasons: the verdict's reasons, in its own sentences.
+        live: how the arms stand to the live model; empty where there was none.
+        reasons: the verdict's other reasons, in its own sentences.
         notes: first release, looks, overrides, how long a decision is waited for.
         tiles: headline numbers.
     """
@@ -39,6 +50,7 @@ class Headline:
     tone: str
     word: str
     sentence: str
+    live: str
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     tiles: tuple[Tile, ...]
@@ -51,6 +63,7 @@ def headline(run: RunFiles) -> Headline:
     first = bool(verdict.get("first_release"))
     override = part(verdict, "override")
     reasons = verdict.get("reasons")
+    live = _live(verdict)
     word = "PROMOTED BY OVERRIDE" if override else "PROMOTED" if promoted else "BLOCKED"
     return Headline(
         tone="warn" if override or run.waits else "good" if promoted else "bad",
@@ -58,10 +71,17 @@ def headline(run: RunFiles) -> Headline:
         sentence=_question(promoted=promoted, first=first)
         if run.waits
         else _sentence(override, promoted=promoted, first=first),
-        reasons=tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else (),
+        live=live,
+        reasons=tuple(str(reason) for reason in reasons if reason != live)
+        if isinstance(reasons, list)
+        else (),
         notes=tuple(_notes(verdict, run)),
         tiles=tuple(_tiles(run)),
     )
+
+
+def _live(verdict: dict[str, Any]) -> str:
+    return next((str(r.get("detail") or "") for r in _rules(verdict) if r.get("name") == _LIVE), "")
 
 
 def _sentence(override: dict[str, Any], *, promoted: bool, first: bool) -> str:
@@ -128,8 +148,9 @@ def _tiles(run: RunFiles) -> list[Tile]:
     for key, name in (("micro_f1", "Micro-F1"), ("label_coverage", "Label coverage")):
         ours = run.overall("candidate", key)
         if ours is not None:
-            change = difference(run, key, "bce")
-            beside = "" if change is None else f"{points(change)} against BCE"
+            change = difference(run, key, baseline(run))
+            against = arm_name(baseline(run))
+            beside = "" if change is None else f"{points(change)} against {against}"
             tiles.append(Tile(name, percent(ours), beside))
     found = run.overall("candidate", "recognised_labels")
     if found is not None:
@@ -144,8 +165,7 @@ def _tiles(run: RunFiles) -> list[Tile]:
 
 def rules_table(run: RunFiles) -> Table | None:
     """Every rule; the failed ones first."""
-    found = run.verdict.get("rules")
-    rules = [rule for rule in found if isinstance(rule, dict)] if isinstance(found, list) else []
+    rules = _rules(run.verdict)
     if not rules:
         return None
     rules.sort(key=lambda rule: _ORDER[status(rule)])
@@ -162,6 +182,11 @@ def rules_table(run: RunFiles) -> Table | None:
     columns = ["Result", "Rule", "What was found", "Value", "Held against"]
     caption = "All rules of the gate; the failed ones first."
     return table(caption, columns, rows, names=3, stacked=True)
+
+
+def _rules(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    found = verdict.get("rules")
+    return [rule for rule in found if isinstance(rule, dict)] if isinstance(found, list) else []
 
 
 def status(rule: dict[str, Any]) -> str:
@@ -186,12 +211,18 @@ def rule_number(rule: dict[str, Any], key: str) -> str:
     if value is None:
         return NOT_COMPUTED
     name = str(rule.get("name") or "")
-    if name.startswith("floor_") or name == "original_cohort_micro_f1":
+    if name.startswith("floor_") or name in {_LIVE, "original_cohort_micro_f1"}:
         return percent(value) if abs(value) <= 1 else f"{value:,.4g}"
-    if "micro_f1" in name or "_group_f1" in name:
+    if "micro_f1" in name or "_group_f1" in name or name in _IN_POINTS:
         return points(value, 2).removeprefix("±")
+    if name.endswith("won_lost") or ("coverage" in name and _is_level(rule)):
+        return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
     if "coverage" in name:
         return plural(value, "label")
-    if name.endswith("won_lost"):
-        return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
     return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+
+
+def _is_level(rule: dict[str, Any]) -> bool:
+    """Whether a rule is held against a level of significance and not against a number of labels."""
+    threshold = number(rule.get("threshold"))
+    return threshold is not None and threshold != int(threshold)

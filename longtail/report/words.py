@@ -28,13 +28,15 @@ LOSSES = {
 _ARMS = {
     "linear": "Linear",
     "bce": "BCE",
+    "matched": "Combined with BCE",
     "candidate": "Candidate",
     "champion": "Champion",
     "best_champion": "Best champion",
 }
 _ABOUT_ARMS = {
     "linear": "a linear model over TF-IDF, no neural network",
-    "bce": "the encoder trained with binary cross-entropy: the baseline to beat",
+    "bce": "the encoder trained with binary cross-entropy",
+    "matched": "the candidate's combination with the BCE encoder: what it is without its loss",
     "champion": "the model that was live before this run, scored again on today's test texts",
     "best_champion": "the best champion of the last twelve months, scored again",
 }
@@ -71,7 +73,14 @@ def about_arm(run: RunFiles, arm: str) -> str:
     if arm.startswith(CONTENDER):
         loss = loss_name(arm.removeprefix(CONTENDER))
         return f"the same trained with {loss}; validation preferred the candidate"
-    return _ABOUT_ARMS.get(arm, "")
+    about = _ABOUT_ARMS.get(arm, "")
+    return f"{about}; the baseline to beat" if arm == baseline(run) else about
+
+
+def baseline(run: RunFiles) -> str:
+    """The arm that the verdict's policy holds the candidate against."""
+    found = part(run.verdict, "policy").get("baseline")
+    return found if isinstance(found, str) and found else "bce"
 
 
 def percent(value: float | None, decimals: int = 1) -> str:

@@ -26,16 +26,24 @@ from longtail.near_duplicates import Units
 from longtail.partition import partition
 from longtail.statistics import describe
 
-ARMS = ("linear", "bce", "candidate", "champion", "best_champion")
+ARMS = ("linear", "bce", "matched", "candidate", "champion", "best_champion")
 SECRET = "a secret text that nobody may forward"
 _TOPICS = ("billing", "login", "delivery", "refund", "mobile-app", "api", "printing", "privacy")
-_LOSSES = {"linear": "hinge", "bce": "bce", "candidate": "db"}
+_LOSSES = {"linear": "hinge", "bce": "bce", "matched": "bce", "candidate": "db"}
 _SKILL = {  # separation of positives on common labels, and how much of it the rare ones keep
     "linear": (5.1, 0.5),
     "bce": (5.6, 0.30),
+    "matched": (5.9, 0.6),
     "candidate": (6.0, 0.72),
     "champion": (5.0, 0.48),
     "best_champion": (5.1, 0.5),
+}
+_CUTS = (0.41, 0.5, 0.55)
+_STEPS = {
+    "the DB loss": (5.65, 0.42),
+    "the linear arm": (5.75, 0.5),
+    "nearest neighbours": (5.8, 0.58),
+    "label names": (5.85, 0.66),
 }
 
 
@@ -63,10 +71,10 @@ def write_run(
         labels=names,
     )
     evaluations, entries = {}, {}
-    for arm in arms:
+    for arm in sorted(arms, key=lambda name: name == "matched"):  # drawn last, it changes no other
         losing = decision == "block" and arm == "candidate"
         evaluations[arm], entries[arm] = _arm(test, arm, groups, rng, losing=losing)
-    verdict = _verdict(test, groups, evaluations)
+    verdict = _verdict(test, groups, evaluations, _ladder(test, groups, evaluations))
     if verdict.decision != decision:
         raise AssertionError(f"the invented run came out as {verdict.decision}: {verdict.reasons}")
     storage.write_json(directory / "metrics.json", _metrics(test, groups, entries))
@@ -78,14 +86,9 @@ def write_run(
 def _arm(
     test: TestSet, arm: str, groups: LabelGroups, rng: np.random.Generator, *, losing: bool
 ) -> tuple[ArmEvaluation, dict[str, Any]]:
-    skill, kept = (4.0, 0.2) if losing else _SKILL[arm]
-    support = np.asarray(groups.support)
-    rarity = 1 - np.log1p(support) / np.log1p(support.max())
     y = test.y.toarray()
-    strength = skill * (kept + (1 - kept) * (1 - rarity))
-    logits = strength * (y - 0.5) + rng.normal(0, 1.25, y.shape) - 2.2
-    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    cuts = (0.44, 0.47, 0.52) if arm == "candidate" else (0.41, 0.5, 0.55)
+    probabilities = _probabilities(y, groups, rng, (4.0, 0.2) if losing else _SKILL[arm])
+    cuts = (0.44, 0.47, 0.52) if arm == "candidate" else _CUTS
     by_group = dict(zip(GROUPS, cuts, strict=True))
     thresholds = np.array([by_group[group] for group in groups.of_label])
     evaluation = evaluate(test, arm, probabilities, thresholds, groups)
@@ -98,6 +101,17 @@ def _arm(
         "curve": _curve(y, probabilities),
         "history": _history(arm, entry["overall"]["micro_f1"]),
     }
+
+
+def _probabilities(
+    y: NDArray[np.bool_], groups: LabelGroups, rng: np.random.Generator, skill: tuple[float, float]
+) -> NDArray[np.float32]:
+    separation, kept = skill
+    support = np.asarray(groups.support)
+    rarity = 1 - np.log1p(support) / np.log1p(support.max())
+    strength = separation * (kept + (1 - kept) * (1 - rarity))
+    logits = strength * (y - 0.5) + rng.normal(0, 1.25, y.shape) - 2.2
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
 def _curve(y: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> dict[str, list[float]]:
@@ -174,17 +188,53 @@ def _metrics(
     }
 
 
-def _verdict(test: TestSet, groups: LabelGroups, arms: dict[str, ArmEvaluation]) -> Verdict:
+def _ladder(
+    test: TestSet, groups: LabelGroups, arms: dict[str, ArmEvaluation]
+) -> list[tuple[str, str, ArmEvaluation]]:
+    """From the plainest arm to the candidate; the steps between are invented, too."""
+    if not {"bce", "candidate"} <= arms.keys():
+        return []
+    rng = np.random.default_rng(7)
+    between = [
+        (f"step-{at}", name, _step(test, groups, rng, skill))
+        for at, (name, skill) in enumerate(_STEPS.items())
+    ]
+    half = ("half", "BERT + BCE, cut at 0.5", _step(test, groups, rng, _SKILL["bce"], (0.62,) * 3))
+    bce = ("bce", "tuned thresholds", arms["bce"])
+    return [half, bce, *between, ("candidate", "the learned combination", arms["candidate"])]
+
+
+def _step(
+    test: TestSet,
+    groups: LabelGroups,
+    rng: np.random.Generator,
+    skill: tuple[float, float],
+    cuts: tuple[float, ...] = _CUTS,
+) -> ArmEvaluation:
+    probabilities = _probabilities(test.y.toarray(), groups, rng, skill)
+    by_group = dict(zip(GROUPS, cuts, strict=True))
+    thresholds = np.array([by_group[group] for group in groups.of_label])
+    return evaluate(test, "step", probabilities, thresholds, groups)
+
+
+def _verdict(
+    test: TestSet,
+    groups: LabelGroups,
+    arms: dict[str, ArmEvaluation],
+    ladder: list[tuple[str, str, ArmEvaluation]],
+) -> Verdict:
     known = "champion" in arms
     inputs = GateInputs(
         test=test,
         groups=groups,
-        arms={arm: arms.get(arm) for arm in ("linear", "bce", "candidate")},
+        arms={arm: arms.get(arm) for arm in ("linear", "bce", "matched", "candidate")},
         leaks=dict.fromkeys(arms, _NoLeaks()),
         champion_state="scored" if known else "none",
         references={arm: arms[arm] for arm in arms if "champion" in arm},
         looks=7,
         versions={"champion": "3"} if known else {},
+        ladder=ladder,
+        run="store/tickets/runs/20260301T093000Z-1a2b",
     )
     return decide(inputs, GatePolicy(draws=200, min_group_positives=20))
 

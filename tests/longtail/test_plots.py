@@ -181,7 +181,7 @@ def test_colours_have_contrast(palette: dict[str, str]) -> None:
         assert contrast(palette[name], palette["paper"]) >= 4.5, name
     for name in ("good", "bad", "warn"):
         assert contrast(palette["ink"], palette[f"{name}-ground"]) >= 7, name
-    for name in ("candidate", "bce", "linear", "champion", "best_champion"):
+    for name in ("candidate", "bce", "matched", "linear", "champion", "best_champion"):
         assert contrast(palette[name], palette["paper"]) >= 3, name
 
 

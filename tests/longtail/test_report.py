@@ -19,6 +19,7 @@ from longtail import storage
 from longtail.errors import StoreError
 from longtail.report import render_report
 from longtail.report.files import load_run, without_values
+from longtail.report.verdict import rule_number
 from longtail.report.words import duration, percent, points
 
 HOSTILE = "<script>alert('x')</script>\"'&{{ 7 * 7 }}"
@@ -253,6 +254,70 @@ def test_a_candidate_that_loses_is_said_to_lose(runs: dict[str, Path]) -> None:
     winner = rendered(runs["promote"]).text
     assert "beats the BCE baseline on micro-F1" in winner
     assert "is not the candidate's" not in winner
+
+
+def test_what_is_live_comes_before_everything_that_was_decided(runs: dict[str, Path]) -> None:
+    for name in ("promote", "block"):
+        text = plain(rendered(runs[name]).text)
+        assert "Live when judged: version 3, micro-F1" in text
+        assert text.index("Live when judged") < text.index("the BCE baseline") < text.index("Why")
+        verdict = storage.read_json(runs[name] / "verdict.json")
+        assert text.count(plain(verdict["reasons"][0])) == 2  # in the head and among the rules
+    assert "Live when judged" not in rendered(runs["first"]).text
+
+
+def test_the_ladder_is_shown_with_its_intervals(run: Path) -> None:
+    verdict = storage.read_json(run / "verdict.json")
+    text = plain(rendered(run).text)
+    assert text.index("The rules") < text.index("Where the gain comes from")
+    assert text.index("Where the gain comes from") < text.index("Arms side by side")
+    for step in verdict["ladder"]:
+        micro, gain = step["micro_f1"], step["gain_micro_f1"]
+        shown = f"{100 * micro['value']:.1f} % ({100 * micro['low']:.1f} to"
+        assert shown in text[text.index(step["name"]) :]
+        if gain:
+            assert f"{step['name']} {plain(points(gain['value'], 2))}" in text
+    gained = verdict["ladder"][-1]["micro_f1"]["value"] - verdict["ladder"][0]["micro_f1"]["value"]
+    assert f"micro-F1 by {plain(points(gained, 2))}, macro-F1 by" in text
+    change(run, "verdict.json", lambda v: v.pop("ladder"))
+    assert "Where the gain comes from" not in rendered(run).text
+
+
+@pytest.mark.parametrize("ladder", ["x", [1], [{}], [{}, {"gain_micro_f1": {"value": None}}]])
+def test_a_ladder_of_another_form_does_not_stop_the_page(run: Path, ladder: Any) -> None:
+    change(run, "verdict.json", lambda v: v.update(ladder=ladder))
+    assert "PROMOTED" in rendered(run).text
+
+
+def test_the_page_names_the_baseline_of_the_policy(run: Path) -> None:
+    text = plain(rendered(run).text)
+    assert "binary cross-entropy; the baseline to beat" in text
+    assert "the same combination with the BCE encoder (" in text
+    change(run, "verdict.json", lambda v: v["policy"].update(baseline="matched"))
+    text = plain(rendered(run).text)
+    assert "what it is without its loss; the baseline to beat" in text
+    assert "Against the same combination with the BCE encoder, the candidate wins on" in text
+    assert "pt against Combined with BCE" in text
+    assert "Recognised by the candidate, not by Combined with BCE" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "threshold", "shown"),
+    [
+        ("champion_label_coverage", 0.031, 0.05, ("p = 0.031", "p = 0.05")),
+        ("champion_label_coverage", 60, 58, ("60 labels", "58 labels")),  # a verdict of before
+        ("bce_label_coverage", 60, 58, ("60 labels", "58 labels")),
+        ("live_model", 0.85, 0.8, ("85.0 %", "80.0 %")),
+        ("live_model_outdated", 0.0123, 0.0, ("+1.23 pt", "0.00 pt")),
+        ("matched_not_worse", -0.0123, 0.0, ("−1.23 pt", "0.00 pt")),
+        ("matched_micro_f1", 0.0123, 0.0, ("+1.23 pt", "0.00 pt")),
+    ],
+)
+def test_a_rules_numbers_have_their_unit(
+    name: str, value: float, threshold: float, shown: tuple[str, str]
+) -> None:
+    rule = {"name": name, "value": value, "threshold": threshold}
+    assert tuple(plain(rule_number(rule, key)) for key in ("value", "threshold")) == shown
 
 
 def test_another_arm_that_is_best_is_named(run: Path) -> None:
