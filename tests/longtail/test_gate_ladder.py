@@ -116,7 +116,7 @@ def test_many_labels_and_texts_take_seconds_and_little_memory():
     assert len(climb(test, given_steps, draws=1000, seed=0, confidence=0.95)) == steps
     spent, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert spent < 30  # about two seconds on one idle core
+    assert spent < 30  # half a second on one idle core
     assert peak < 300 << 20
 
 
