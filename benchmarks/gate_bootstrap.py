@@ -4,8 +4,8 @@
 
 Two simulated arms of equal quality (3.7 positives per text, 60 % of them found, as many false
 positives as misses) that disagree on a given share of the positives. Printed: how often the bound
-of the gain lies above 0 (a false alarm, should be 5 %), above -0.5 pt (``refresh_margin``) and
-above -3 pt (``group_margin``). docs/decisions/0012-the-gates-bootstrap.md shows the figures.
+of the gain lies above 0 (a false alarm, should be 5 %), above -0.5 pt and above -3 pt,
+the margins of a refresh at that time. docs/decisions/0012-the-gates-bootstrap.md shows the figures.
 """
 
 from __future__ import annotations
