@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from longtail.config import (
     AuditSettings,
+    CombinationSettings,
     DataSettings,
     EncoderSettings,
-    FusionSettings,
     GatePolicy,
     GroupSettings,
     LinearSettings,
@@ -111,7 +111,7 @@ class RetrainConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     loss: Annotated[LossSettings, AfterValidator(_check_loss)] = LossSettings()
     linear: LinearSettings = LinearSettings()
-    fusion: FusionSettings = FusionSettings()
+    combination: CombinationSettings = CombinationSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     groups: GroupSettings = GroupSettings()
     gate: GatePolicy = GatePolicy()

@@ -17,6 +17,7 @@ from flows.store import located, open_store, read_by
 from longtail.config import CONTENDER, LossSettings
 from tasks.audit import audit_dataset, note_failure
 from tasks.champion import repair_registry, score_champion
+from tasks.combine import combine_evidence
 from tasks.decisions import asks, waiting_alike
 from tasks.gate import judge
 from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
@@ -25,7 +26,7 @@ from tasks.inbox_state import was_taken
 from tasks.ingest import current_dataset, ingest_export, update_dataset
 from tasks.publish import check_candidate, publish_candidate
 from tasks.run import open_run
-from tasks.select import select_candidate
+from tasks.select import select_loss
 from tasks.split import split_dataset
 from tasks.train import train_encoder, train_linear
 from tasks.tune import tune_thresholds
@@ -67,7 +68,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
     _audit(run, dataset, config)
     arms = _trained_arms(run, split, dataset, config)
     champion = score_champion(run, split, config.publish)
-    verdict = judge(run, split, arms, champion, config.gate)
+    verdict = judge(run, split, arms, champion, config.gate, config.thresholds)
     if asks(verdict, config.approval):
         verdict = check_candidate(run, split, arms[-1], verdict, config.publish)
     if asks(verdict, config.approval):
@@ -116,21 +117,26 @@ def _audit(run: RunHandle, dataset: DatasetHandle, config: RetrainConfig) -> Non
 def _trained_arms(
     run: RunHandle, split: SplitHandle, dataset: DatasetHandle, config: RetrainConfig
 ) -> tuple[ArmHandle, ...]:
-    """Linear, BCE, with ``auto`` what was not chosen, and last the candidate; all of them tuned."""
+    """Linear, BCE, the candidate's encoder or encoders, matched, and last the candidate; tuned."""
     linear = train_linear(run, split, config.linear)
     shared = (run, split, dataset, config.encoder, config.training)
-    fused: dict[str, Any] = {"linear": linear, "fusion": config.fusion}
-    losses = config.loss.candidates
-    names = ["candidate"] if len(losses) == 1 else [CONTENDER + loss.name for loss in losses]
-    arms = [
+    trained = [
         linear,
-        train_encoder(*shared, arm="bce", loss=LossSettings(name="bce"), **fused),
+        train_encoder(*shared, arm="bce", loss=LossSettings(name="bce")),
         *(
-            train_encoder(*shared, arm=name, loss=loss, **fused)
-            for name, loss in zip(names, losses, strict=True)
+            train_encoder(*shared, arm=CONTENDER + loss.name, loss=loss)
+            for loss in config.loss.candidates
         ),
     ]
-    linear, bce, *candidates = (tune_thresholds(run, split, arm, config.thresholds) for arm in arms)
-    if len(candidates) > 1:
-        candidates = [*select_candidate(run, split, tuple(candidates), bce)]
-    return (linear, bce, *candidates)
+    linear, bce, *encoders = (_tune(run, split, arm, config) for arm in trained)
+    encoder = select_loss(run, split, tuple(encoders), bce)
+    made = combine_evidence(
+        run, split, encoder, bce, linear, config.combination, config.data.taxonomy
+    )  # fmt: skip
+    combined = (_tune(run, split, arm, config) for arm in made[::-1] if arm is not None)
+    return (linear, bce, *encoders, *combined)
+
+
+def _tune(run: RunHandle, split: SplitHandle, arm: ArmHandle, config: RetrainConfig) -> ArmHandle:
+    """An arm with its thresholds."""
+    return tune_thresholds(run, split, arm, config.thresholds)

@@ -1,10 +1,10 @@
 """A bundle: a directory that plain transformers can load, and what Longtail knows beside it.
 
-Where the encoder is fused with a linear arm, plain transformers gives the encoder alone.
+Where other evidence is combined with the encoder's, plain transformers gives the encoder alone.
 
     config.json model.safetensors tokenizer.json tokenizer_config.json   transformers' own
     longtail.json         thresholds, label groups, loss, fingerprints, versions
-    linear/               the linear arm, where the encoder is fused with one
+    evidence/             the other sources and what combines them, where there are any
     training_ids.parquet  hashes of the training ids and texts, to find leaks later
     README.md             the model card
     manifest.json         every file with its SHA-256, written last
@@ -29,17 +29,18 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import longtail
 from longtail import storage
-from longtail.baselines import LinearBaseline
 from longtail.config import Group
 from longtail.encoder import WEIGHTS, quiet_transformers
 from longtail.errors import StoreError
 from longtail.model_card import render_card
+from longtail.models.ensemble import PARTS, Ensemble, check_parts, parts_of
 
 INFO = "longtail.json"
 TRAINING_IDS = "training_ids.parquet"
 CARD = "README.md"
-LINEAR = "linear"
-_FORMAT = 1
+EVIDENCE = "evidence"
+_FORMAT = 2
+_ALONE = ("encoder",)
 
 
 def library_versions() -> dict[str, str]:
@@ -68,11 +69,8 @@ class BundleInfo(BaseModel):
     train_support: tuple[int, ...]
     max_length: int = Field(ge=1, description="Tokens per text; longer texts are cut.")
     frozen_layers: int = Field(-1, description="Encoder layers that training left alone.")
-    fusion_weight: float | None = Field(
-        None,
-        gt=0.0,
-        allow_inf_nan=False,
-        description="Of the decision values of the linear arm in linear/; None: not fused.",
+    sources: tuple[str, ...] = Field(
+        _ALONE, description="Evidence that its probabilities are made of; by default the encoder's."
     )
     loss: str
     data_fingerprint: str
@@ -81,6 +79,11 @@ class BundleInfo(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     versions: dict[str, str] = Field(default_factory=library_versions)
+
+    @property
+    def combined(self) -> bool:
+        """Whether other evidence is combined with the encoder's, so that Longtail serves it."""
+        return self.sources != _ALONE
 
     @model_validator(mode="after")
     def _one_per_label(self) -> BundleInfo:
@@ -113,14 +116,14 @@ class Bundle:
         model: the classifier, float32, eval mode.
         tokenizer: cuts at the saved maximum when it is asked to truncate.
         info: what ``longtail.json`` says.
-        linear: the linear arm that it is fused with, by ``info.fusion_weight``, if it is.
+        ensemble: encoder, other sources and what combines them, where it is combined.
     """
 
     path: Path
     model: Any
     tokenizer: Any
     info: BundleInfo
-    linear: LinearBaseline | None = None
+    ensemble: Ensemble | None = None
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
@@ -135,7 +138,7 @@ def write_bundle(
     info: BundleInfo,
     training: TrainingIds,
     *,
-    linear: LinearBaseline | None = None,
+    ensemble: Ensemble | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a whole bundle; it appears under its name when it is complete, or not at all.
@@ -146,11 +149,11 @@ def write_bundle(
         tokenizer: the encoder's; its copy in the bundle gets ``model_max_length``.
         info: labels, thresholds and where everything comes from.
         training: hashes of the training ids and texts.
-        linear: the linear arm to fuse with; exactly where ``info.fusion_weight`` is given.
+        ensemble: what the encoder is combined with; exactly where ``info.combined``.
         metrics: for the model card: overall metrics by name.
     """
-    if (linear is None) != (info.fusion_weight is None):
-        raise ValueError("a linear arm and a fusion weight go together")
+    if (ensemble is not None) != info.combined:
+        raise ValueError("an ensemble and the names of its sources go together")
     names = tuple(model.config.id2label[column] for column in range(model.config.num_labels))
     if names != info.labels:
         raise ValueError("the labels of the bundle and of the model differ")
@@ -163,9 +166,11 @@ def write_bundle(
         ids = {"id": pa.array(training.ids, pa.uint64()),
                "text": pa.array(training.texts, pa.uint64())}  # fmt: skip
         storage.write_parquet(staging / TRAINING_IDS, pa.table(ids))
-        if linear is not None:
-            linear.save(staging / LINEAR)
         _write_info(staging, info, metrics)
+        if ensemble is not None:
+            ensemble.save(staging / EVIDENCE)
+            files = storage.write_manifest(staging)
+            storage.write_json(staging / EVIDENCE / PARTS, parts_of(files, EVIDENCE))
     return Path(directory)
 
 
@@ -203,8 +208,10 @@ def load_bundle(directory: str | Path) -> Bundle:
         StoreError: unfinished, damaged, or of another format.
     """
     root = Path(directory)
-    storage.verify_directory(root)
+    manifest = storage.verify_directory(root)
     info = read_info(root)
+    if info.combined:
+        check_parts(root / EVIDENCE, manifest)
     try:
         with quiet_transformers():
             model = AutoModelForSequenceClassification.from_pretrained(
@@ -213,7 +220,9 @@ def load_bundle(directory: str | Path) -> Bundle:
             tokenizer = AutoTokenizer.from_pretrained(root, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise StoreError(f"{root}: transformers cannot load the bundle ({error})") from error
-    return Bundle(root, model.float().eval(), tokenizer, info, _load_linear(root, info))
+    model = model.float().eval()
+    ensemble = _load_ensemble(root, model, tokenizer, info) if info.combined else None
+    return Bundle(root, model, tokenizer, info, ensemble)
 
 
 def read_info(directory: str | Path) -> BundleInfo:
@@ -241,16 +250,17 @@ def read_training_ids(directory: str | Path) -> TrainingIds:
     return TrainingIds(table["id"].to_numpy(), table["text"].to_numpy())
 
 
-def _load_linear(root: Path, info: BundleInfo) -> LinearBaseline | None:
-    if info.fusion_weight is None:
-        return None
-    linear = LinearBaseline.load(root / LINEAR)
-    if len(linear.intercepts) != len(info.labels):
+def _load_ensemble(root: Path, model: Any, tokenizer: Any, info: BundleInfo) -> Ensemble:
+    found = Ensemble.load(
+        root / EVIDENCE, model, tokenizer, max_length=info.max_length,
+        frozen_layers=info.frozen_layers,
+    )  # fmt: skip
+    if found.combination.sources != info.sources:
         raise StoreError(
-            f"{root / LINEAR}: decides {len(linear.intercepts)} labels, the bundle has "
-            f"{len(info.labels)}"
+            f"{root / EVIDENCE}: combines {', '.join(found.combination.sources)}, {INFO} says "
+            f"{', '.join(info.sources)}: these parts do not belong together"
         )
-    return linear
+    return found
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path, max_length: int) -> None:

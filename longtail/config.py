@@ -15,7 +15,7 @@ SplitName = Literal["train", "validation", "test"]
 Group = Literal["HEAD", "MEDIUM", "TAIL"]
 GROUPS: tuple[Group, ...] = ("HEAD", "MEDIUM", "TAIL")
 CONTENDER = "candidate-"
-"""What the arms of a shortlist that was not chosen begin with; the loss's name follows."""
+"""What the arms of the candidate's encoders begin with; the loss's name follows."""
 
 ThresholdPolicy = Literal["global", "grid", "group", "group_joint", "label"]
 DataFormat = Literal[
@@ -27,6 +27,8 @@ LossName = Literal[
     "db-soft", "asl", "zlpr", "la", "two-way",
 ]  # fmt: skip
 LOSS_NAMES: tuple[LossName, ...] = get_args(LossName)
+SourceName = Literal["encoder", "bce", "linear", "neighbours", "names", "name_words"]
+SOURCE_NAMES: tuple[SourceName, ...] = get_args(SourceName)
 
 
 class Settings(BaseModel):
@@ -299,17 +301,41 @@ class LinearSettings(Settings):
     )
 
 
-class FusionSettings(Settings):
-    """Late fusion: the encoder's logit plus a weight times the linear arm's decision value."""
+class CombinationSettings(Settings):
+    """The sources of evidence that the candidate combines, and how."""
 
-    linear: bool = Field(
-        True, description="Fuse both encoder arms with the linear arm; false: neither."
+    sources: tuple[SourceName, ...] = Field(
+        SOURCE_NAMES,
+        description="Evidence that the candidate uses: encoder (trained with loss), bce (the "
+        "baseline's encoder), linear (words), neighbours (similar annotated texts), names and "
+        "name_words (the labels' own names). encoder alone gives a bundle that plain "
+        "transformers serves.",
     )
-    weights: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = Field(
-        (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
-        description="Weights that each arm chooses from by its validation micro-F1; 0, not "
-        "fused, is always one of them.",
+    cooccurrence: bool = Field(
+        True, description="Let a text's likely labels speak for those that often go with them."
     )
+    folds: int = Field(
+        5, ge=2, description="Folds of the validation texts; each is judged by the other folds."
+    )
+    min_texts: int = Field(
+        300,
+        ge=1,
+        description="Validation texts from which on a model is learned over all cells; with "
+        "fewer the sources are added up.",
+    )
+    candidates: int = Field(
+        40, ge=1, description="Labels of a text that the learned model looks at."
+    )
+    neighbours: int = Field(50, ge=1, description="Similar texts that vote.")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _begins_with_the_encoder(self) -> CombinationSettings:
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError(f"combination.sources names one twice: {', '.join(self.sources)}")
+        if "encoder" not in self.sources:
+            raise ValueError("combination.sources must name encoder: it is what a bundle is of")
+        return self
 
 
 class ThresholdSettings(Settings):

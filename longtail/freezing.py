@@ -95,7 +95,7 @@ def split(model: nn.Module, depth: int) -> Split | None:
     lower = _with_layers(_base(model), list(layers[:depth]))
     if hasattr(lower, "pooler"):
         setattr(lower, "pooler", None)  # noqa: B010 - a module's attribute may be None
-    upper = _twin(model)
+    upper = twin(model)
     base = _with_layers(_base(model), _upper_layers(model, list(layers[depth:])))
     base.embeddings = _Passthrough()
     if hasattr(base, "embeddings_project"):
@@ -251,22 +251,22 @@ def _upper_layers(model: nn.Module, layers: list[nn.Module]) -> list[nn.Module]:
 
 def _with_layers(base: nn.Module, layers: list[nn.Module]) -> nn.Module:
     """The encoder with other layers; everything else is shared with the original."""
-    twin = _twin(base)
+    copied = twin(base)
     original = encoder_layers(base)
     for name, child in base.named_children():
         for inner, candidate in child.named_children():
             if candidate is original:
-                stack = _twin(child)
+                stack = twin(child)
                 setattr(stack, inner, nn.ModuleList(layers))
-                setattr(twin, name, stack)
-    return twin
+                setattr(copied, name, stack)
+    return copied
 
 
-def _twin(module: nn.Module) -> nn.Module:
+def twin(module: nn.Module) -> nn.Module:
     """A shallow copy: the same submodules and parameters, in a registry of its own."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)  # noqa: SLF001 - torch offers no public shallow copy
-    return twin
+    copied = copy.copy(module)
+    copied._modules = dict(module._modules)  # noqa: SLF001 - torch offers no public shallow copy
+    return copied
 
 
 def _base(model: nn.Module) -> nn.Module:

@@ -31,13 +31,13 @@ def render_card(info: BundleInfo, metrics: Mapping[str, Any] | None, *, weights_
         metrics: overall test metrics by name; None where the model was not evaluated yet.
         weights_bytes: size of ``model.safetensors``.
     """
-    fused = info.fusion_weight is not None
-    return _FRONT.format(library="longtail" if fused else "transformers") + _BODY.format(
+    return _FRONT.format(library="longtail" if info.combined else "transformers") + _BODY.format(
         use=_use(info),
-        reads="; the linear model reads all of it" if fused else "",
+        reads="; the sources over words read all of it" if info.combined else "",
         loss=info.loss,
         labels=len(info.labels),
         groups=_groups(info),
+        calibrated=_CALIBRATED if info.combined else _SCORES,
         metrics=_metrics(metrics),
         policy=info.threshold_policy,
         max_length=info.max_length,
@@ -52,8 +52,8 @@ def render_card(info: BundleInfo, metrics: Mapping[str, Any] | None, *, weights_
 
 
 def _use(info: BundleInfo) -> str:
-    if info.fusion_weight is not None:
-        return _USE_FUSED.format(weight=info.fusion_weight)
+    if info.combined:
+        return _USE_COMBINED.format(sources=", ".join(info.sources))
     return _USE.format(example=json.dumps(info.labels[0], ensure_ascii=False))
 
 
@@ -83,6 +83,11 @@ def _frozen(info: BundleInfo) -> str:
     return f"the embeddings and the lowest {info.frozen_layers} layers were left as they were"
 
 
+_CALIBRATED = (
+    "They are made to be read as\nfrequencies; how near they come to that is in the run's report."
+)
+_SCORES = "They are scores to be cut at the\nthresholds, not calibrated frequencies."
+
 _FRONT = """---
 library_name: {library}
 pipeline_tag: text-classification
@@ -103,10 +108,9 @@ classify(["a text"])  # per text one probability for each label, such as {exampl
 Leave `truncation=True` in: without it the pipeline does not cut long texts, and gives other
 probabilities for them than those that were evaluated."""
 
-_USE_FUSED = """**This model must be served by Longtail.** A label's probability is
-σ(z + {weight:g} · d), where z is the encoder's logit and d the decision value of the linear model
-over TF-IDF in `linear/`. Plain transformers loads the encoder alone and gives other probabilities,
-for which neither the thresholds nor the metrics below hold.
+_USE_COMBINED = """**This model must be served by Longtail.** A label's probability combines several
+sources of evidence ({sources}), which are in `evidence/`. Plain transformers loads the encoder
+alone and gives other probabilities, for which neither the thresholds nor the metrics below hold.
 
 From the model store that it was promoted in:
 
@@ -158,8 +162,7 @@ tokens of a text, as in training{reads}.
 ## Contract
 
 Input: one text, UTF-8, any length (read as above). Output: {labels} independent probabilities in
-[0, 1]; they do not add up to 1, and they are scores to be cut at the thresholds, not calibrated
-frequencies.
+[0, 1]; they do not add up to 1. {calibrated}
 
 ## Intended use and limits
 

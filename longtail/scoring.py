@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from longtail.activations import TOKENS_PER_BATCH, ActivationCache, cache_key
 from longtail.batching import Source, length_batches, tokenise
 from longtail.freezing import PartlyFrozen, Whole, split
-from longtail.fusion import fuse_logits
 from longtail.workers import side_by_side
 
 if TYPE_CHECKING:
@@ -111,20 +111,45 @@ def logits(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Logits (n, labels) of a wrapped classifier, without autocast, in the rows' order.
+    """Logits (n, labels) of a wrapped classifier; see :func:`outputs`."""
+    return outputs(
+        module, source, [labels], tokens_per_batch=tokens_per_batch, progress=progress
+    )[0]  # fmt: skip
+
+
+def outputs(
+    module: nn.Module,
+    source: Source,
+    widths: Sequence[int],
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    progress: Progress | None = None,
+) -> list[NDArray[np.float32]]:
+    """What a module gives for all texts, without autocast, in the rows' order.
 
     The module is left in the mode it was in.
+
+    Args:
+        module: gives a tensor (texts, width) for a batch, or a list of them.
+        source: n texts.
+        widths: of the tensors.
+        tokens_per_batch: size of a batch, padding included.
+        progress: called with (texts done, texts).
+
+    Returns:
+        One array (n, width) for each width.
     """
     was_training = module.training
     module.eval()
     device = next(module.parameters()).device
     rows = np.arange(len(source.lengths))
-    result = np.empty((len(rows), labels), dtype=np.float32)
+    results = [np.empty((len(rows), width), dtype=np.float32) for width in widths]
     done, logged = 0, time.monotonic()
     batches = length_batches(source.lengths, rows, tokens_per_batch)
-    compute = partial(_logits, module, source, device)
+    compute = partial(_outputs, module, source, device)
     for batch, values in side_by_side(compute, batches, device=device):
-        result[batch] = values
+        for result, part in zip(results, values, strict=True):
+            result[batch] = part
         done += len(batch)
         if progress is not None:
             progress(done, len(rows))
@@ -132,16 +157,17 @@ def logits(
             logged = time.monotonic()
             logger.info("scored %d of %d texts", done, len(rows))
     module.train(was_training)
-    return result
+    return results
 
 
 @torch.inference_mode()
-def _logits(
-    module: PartlyFrozen | Whole, source: Source, device: torch.device, rows: Sequence[int]
-) -> NDArray[np.float32]:
+def _outputs(
+    module: nn.Module, source: Source, device: torch.device, rows: Sequence[int]
+) -> list[NDArray[np.float32]]:
     inputs = {name: tensor.to(device) for name, tensor in source.batch(rows).items()}
-    values: NDArray[np.float32] = module(**inputs).float().cpu().numpy()
-    return values
+    found = module(**inputs)
+    parts = found if isinstance(found, list) else [found]
+    return [part.float().cpu().numpy() for part in parts]
 
 
 def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -156,7 +182,7 @@ def score_bundle(
     cache: ActivationCache | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Probabilities of a bundle as it serves: fused with its linear arm where it has one.
+    """Probabilities of a bundle as it serves: of all its evidence, where it combines several.
 
     Args:
         bundle: its directory, or what :func:`longtail.bundle.load_bundle` gave.
@@ -173,10 +199,9 @@ def score_bundle(
     from longtail.bundle import Bundle, load_bundle
 
     loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-    found = score_logits(
+    if loaded.ensemble is not None:
+        return loaded.ensemble.probabilities(texts, cache=cache, progress=progress)
+    return score(
         loaded.model, loaded.tokenizer, texts, max_length=loaded.info.max_length,
         cache=cache, frozen_layers=loaded.info.frozen_layers, progress=progress,
     )  # fmt: skip
-    if loaded.linear is None or loaded.info.fusion_weight is None:
-        return _sigmoid(found)
-    return fuse_logits(found, loaded.linear.decisions(texts), loaded.info.fusion_weight)

@@ -1,12 +1,16 @@
 """Does a bundle give, in a fresh process, what was evaluated?
 
-By transformers' pipeline alone; a bundle that is fused with a linear arm, by Longtail's own
-scoring, which alone can serve it.
+By transformers' pipeline alone; a bundle that combines several sources of evidence, by Longtail's
+own scoring, which alone can serve it.
 
     python -m longtail.serve_check BUNDLE TEXTS.parquet EXPECTED.parquet --tolerance 1e-4
 
 TEXTS has a column ``text``; EXPECTED is what :mod:`longtail.predictions` writes, rows in the same
-order. Prints one line of JSON; the exit status is 0 where every probability agrees, else 1.
+order. Prints one line of JSON; the exit status is 0 where the probabilities agree, else 1.
+
+In another batch an encoder's logits differ in the seventh digit. Where a combination was learned
+with trees, such a difference may lie across a split, and moves that one probability by more: of a
+combined bundle, up to one probability in a thousand may differ by more than the tolerance.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 _TIMEOUT = 600.0
+_ACROSS_SPLITS = 0.001
 BY_TRANSFORMERS = "transformers.pipeline"
 BY_LONGTAIL = "longtail.scoring.score_bundle"
 
@@ -47,9 +52,10 @@ class ServeCheck:
     """What the fresh process found.
 
     Attributes:
-        passed: every probability agrees within the tolerance.
+        passed: the probabilities agree within the tolerance.
         largest_difference: of a probability; None where none could be compared.
         n: texts that were scored.
+        differing: share of the probabilities that differ by more than the tolerance.
         detail: why it failed, empty where it passed.
         by: what scored the texts, :data:`BY_TRANSFORMERS` or :data:`BY_LONGTAIL`; empty where
             nothing did.
@@ -60,6 +66,7 @@ class ServeCheck:
     n: int
     detail: str = ""
     by: str = ""
+    differing: float = 0.0
 
 
 def run_serve_check(
@@ -118,19 +125,22 @@ def check(bundle: Path, texts: Path, expected: Path, tolerance: float) -> ServeC
     from longtail.bundle import read_info
 
     storage.verify_directory(bundle)
-    fused = read_info(bundle).fusion_weight is not None
-    by = BY_LONGTAIL if fused else BY_TRANSFORMERS
+    combined = read_info(bundle).combined
+    by = BY_LONGTAIL if combined else BY_TRANSFORMERS
     rows = storage.read_parquet(texts, columns=["text"])["text"].to_pylist()
     wanted = read_predictions(expected)
     if not rows or len(rows) != len(wanted.ids):
         raise StoreError(f"{texts}: {len(rows)} texts, {expected}: {len(wanted.ids)} rows")
-    score = longtail_probabilities if fused else pipeline_probabilities
+    score = longtail_probabilities if combined else pipeline_probabilities
     found = score(bundle, rows, wanted.labels)
-    difference = float(np.abs(found - wanted.probabilities).max())
+    differences = np.abs(found - wanted.probabilities)
     # A NaN compares false with everything: it must not pass.
-    passed = bool(difference <= tolerance)
-    detail = f"by {by}, a probability differs by {difference:.3g}, over {tolerance:g}"
-    return ServeCheck(passed, difference, len(rows), "" if passed else detail, by)
+    differing = float(1.0 - (differences <= tolerance).mean())
+    passed = differing <= (_ACROSS_SPLITS if combined else 0.0)
+    largest = float(differences.max())
+    detail = f"by {by}, {differing:.2%} of the probabilities differ by more than {tolerance:g}, "
+    detail += f"one by {largest:.3g}"
+    return ServeCheck(passed, largest, len(rows), "" if passed else detail, by, differing)
 
 
 def pipeline_probabilities(

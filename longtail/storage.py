@@ -161,8 +161,8 @@ def committed_directory(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_manifest(directory: str | Path, about: Mapping[str, Any] | None = None) -> None:
-    """List every file of a directory with its size and SHA-256 in ``manifest.json``."""
+def write_manifest(directory: str | Path, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """List every file of a directory with its size and SHA-256 in ``manifest.json``; gives it."""
     root = Path(directory)
     files = {
         path.relative_to(root).as_posix(): {
@@ -172,7 +172,9 @@ def write_manifest(directory: str | Path, about: Mapping[str, Any] | None = None
         for path in sorted(root.rglob("*"))
         if path.is_file() and path != root / MANIFEST
     }
-    write_json(root / MANIFEST, {**(about or {}), "files": files})
+    manifest = {**(about or {}), "files": files}
+    write_json(root / MANIFEST, manifest)
+    return manifest
 
 
 def verify_directory(directory: str | Path) -> dict[str, Any]:

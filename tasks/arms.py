@@ -9,6 +9,8 @@ from longtail import storage
 from tasks.handles import ArmHandle
 
 ARM_FILE = "arm.json"
+LADDER, STEPS = "ladder", "steps.json"
+"""Directory in the candidate's with the sums of evidence that lead to it, and their list."""
 
 
 def write_arm(directory: Path, **values: Any) -> None:
@@ -19,7 +21,7 @@ def write_arm(directory: Path, **values: Any) -> None:
 
 
 def candidate_of(run_directory: Path) -> ArmHandle:
-    """The trained candidate in a run's directory."""
+    """The candidate in a run's directory."""
     directory = run_directory / "arms" / "candidate"
     about = storage.read_json(directory / ARM_FILE)
     return ArmHandle(

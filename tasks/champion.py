@@ -94,7 +94,7 @@ def _score(
         loss=info.loss,
         seconds=seconds,
         version=version.number,
-        fusion=None if info.fusion_weight is None else {"weight": info.fusion_weight},
+        combination={"sources": info.sources} if info.combined else None,
         thresholds={
             "policy": info.threshold_policy,
             "by_group": _by_group(info.label_groups, np.array(info.thresholds)),

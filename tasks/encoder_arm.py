@@ -1,4 +1,4 @@
-"""Training an encoder arm: fine-tune, score, fuse, bundle. Runs in a process of its own."""
+"""Training an encoder arm: fine-tune, score, bundle. Runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from longtail import storage
 from longtail.activations import ActivationCache
 from longtail.activations import Progress as CacheProgress
-from longtail.baselines import LinearBaseline
 from longtail.bundle import BundleInfo, TrainingIds, write_bundle
 from longtail.config import EncoderSettings
 from longtail.encoder import Encoder, load_encoder
-from longtail.fusion import Fusion, fit_fusion, fuse
 from longtail.losses import build_loss
-from longtail.predictions import read_predictions
 from longtail.progress import Progress
 from longtail.scoring import score, score_bundle
 from longtail.tiny import write_tiny_encoder
 from longtail.training import LabelledTexts, TrainedArm, train_arm
 from tasks.arms import write_arm
 from tasks.data import SplitData
-from tasks.linear_arm import DECISIONS, LINEAR_MODEL, learned_from, write_scores
+from tasks.linear_arm import write_scores
 from tasks.training_job import TINY, TrainingJob
 
 logger = logging.getLogger(__name__)
@@ -43,7 +37,7 @@ def run_job(
     progress: Callable[[Progress], None] | None = None,
     cache_progress: CacheProgress | None = None,
 ) -> None:
-    """Fine-tune with one loss, fuse with the linear arm, write the bundle and score with it.
+    """Fine-tune with one loss, write the bundle and score with it.
 
     Args:
         job: what to train; the results are in its directory.
@@ -71,31 +65,11 @@ def run_job(
         trained.model, encoder.tokenizer, validation.texts, max_length=job.training.max_length,
         cache=cache, frozen_layers=trained.frozen_layers,
     )  # fmt: skip
-    fitted = None
-    if job.fusion.linear:
-        validated, fitted = _fused(job, validation, validated)
-    bundle = _bundle(job, data, encoder, trained, fitted)
+    bundle = _bundle(job, data, encoder, trained)
     write_scores(job.directory, data, "validation", validated)
     tested = score_bundle(bundle, data.texts("test"), cache=cache)
     write_scores(job.directory, data, "test", tested)
-    _describe(job, time.monotonic() - started, trained, fitted)
-
-
-def _fused(
-    job: TrainingJob, validation: LabelledTexts, alone: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], Fusion]:
-    decisions = read_predictions(job.linear / f"validation{DECISIONS}").probabilities
-    fitted = fit_fusion(validation.y, alone, decisions, job.fusion, validation.known)
-    if fitted.weight == 0.0:
-        logger.info(
-            "%s: not fused, no weight is better on validation than the encoder alone", job.arm
-        )
-    else:
-        logger.info(
-            "%s: fused with the linear arm, weight %g, validation micro-F1 %.4f, alone %.4f",
-            job.arm, fitted.weight, fitted.validation_micro_f1, fitted.alone_micro_f1,
-        )  # fmt: skip
-    return fuse(alone, decisions, fitted.weight), fitted
+    _describe(job, time.monotonic() - started, trained)
 
 
 def _encoder(job: TrainingJob, texts: Any) -> Encoder:
@@ -108,33 +82,16 @@ def _encoder(job: TrainingJob, texts: Any) -> Encoder:
     return load_encoder(EncoderSettings(source=str(directory)))
 
 
-def _bundle(
-    job: TrainingJob,
-    data: SplitData,
-    encoder: Encoder,
-    trained: TrainedArm,
-    fitted: Fusion | None,
-) -> Path:
-    info = _info(job, data, encoder, trained, fitted)
-    model = None
-    if info.fusion_weight is not None:
-        model = LinearBaseline.load(job.linear / LINEAR_MODEL)
+def _bundle(job: TrainingJob, data: SplitData, encoder: Encoder, trained: TrainedArm) -> Path:
     return write_bundle(
-        job.directory / "bundle", trained.model, encoder.tokenizer, info,
-        _training_ids(data, model), linear=model,
+        job.directory / "bundle", trained.model, encoder.tokenizer,
+        _info(job, data, encoder, trained), TrainingIds(*data.training_hashes(["train"])),
     )  # fmt: skip
 
 
-def _info(
-    job: TrainingJob,
-    data: SplitData,
-    encoder: Encoder,
-    trained: TrainedArm,
-    fitted: Fusion | None,
-) -> BundleInfo:
+def _info(job: TrainingJob, data: SplitData, encoder: Encoder, trained: TrainedArm) -> BundleInfo:
     """What is known before tuning; until then the best global cut stands for all labels."""
-    alone = trained.history[trained.best_epoch - 1]["threshold"]
-    cut = alone if fitted is None else fitted.threshold
+    cut = trained.history[trained.best_epoch - 1]["threshold"]
     return BundleInfo(
         labels=data.space.names,
         thresholds=(cut,) * len(data.space),
@@ -144,7 +101,6 @@ def _info(
         train_support=data.groups.support,
         max_length=job.training.max_length,
         frozen_layers=trained.frozen_layers,
-        fusion_weight=(fitted.weight or None) if fitted is not None else None,
         loss=job.loss.name,
         data_fingerprint=job.dataset,
         encoder_fingerprint=encoder.fingerprint,
@@ -153,13 +109,7 @@ def _info(
     )
 
 
-def _training_ids(data: SplitData, model: LinearBaseline | None) -> TrainingIds:
-    """What the bundle has learned from: with a linear arm that was fitted again, validation too."""
-    parts = learned_from(refit=model is not None and model.settings.refit)
-    return TrainingIds(*data.training_hashes(parts))
-
-
-def _describe(job: TrainingJob, seconds: float, trained: TrainedArm, fitted: Fusion | None) -> None:
+def _describe(job: TrainingJob, seconds: float, trained: TrainedArm) -> None:
     about: dict[str, Any] = {
         "arm": job.arm,
         "loss": job.loss.name,
@@ -167,9 +117,6 @@ def _describe(job: TrainingJob, seconds: float, trained: TrainedArm, fitted: Fus
         "history": trained.history,
         "training": {name: getattr(trained, name) for name in _TOLD},
     }
-    if fitted is not None:
-        names = ("weight", "validation_micro_f1", "alone_micro_f1")
-        about["fusion"] = {name: getattr(fitted, name) for name in names}
     if job.shortages:
         about["out_of_memory"] = {
             "batch_size": job.training.batch_size,

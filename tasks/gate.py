@@ -10,13 +10,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from longtail import storage
-from longtail.config import CONTENDER, GROUPS, GatePolicy
+from longtail.calibration import reliability_by_group
+from longtail.config import CONTENDER, GROUPS, GatePolicy, ThresholdSettings
 from longtail.cuts import NOTHING
 from longtail.evaluation import ArmEvaluation, TestSet, evaluate
 from longtail.gate import Estimate, GateInputs, Verdict, decide
 from longtail.predictions import read_predictions
-from longtail.thresholds import threshold_curve
-from tasks.arms import ARM_FILE, read_thresholds
+from longtail.thresholds import fit_thresholds, threshold_curve
+from tasks.arms import ARM_FILE, LADDER, STEPS, read_thresholds
 from tasks.artifacts import artifact_key, percent, publish_markdown, publish_table
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
@@ -38,10 +39,20 @@ def judge(
     arms: tuple[ArmHandle, ...],
     champion: ChampionHandle,
     policy: GatePolicy,
+    thresholds: ThresholdSettings,
 ) -> Verdict:
-    """Score every arm on the test set, write ``metrics.json`` and decide."""
+    """Score every arm on the test set, write ``metrics.json`` and decide.
+
+    Args:
+        run: where the files go.
+        split: the test set.
+        arms: tuned; the candidate, what it is held against, and others for the page.
+        champion: what is live, scored on the same texts.
+        policy: the gate's rules.
+        thresholds: how the steps of the ladder are cut, as the arms were.
+    """
     with timed(run, "judge"):
-        return _judge(run, split, arms, champion, policy)
+        return _judge(run, split, arms, champion, policy, thresholds)
 
 
 def _judge(
@@ -50,6 +61,7 @@ def _judge(
     arms: tuple[ArmHandle, ...],
     champion: ChampionHandle,
     policy: GatePolicy,
+    thresholds: ThresholdSettings,
 ) -> Verdict:
     data = SplitData(split)
     every = (*arms, *champion.arms)
@@ -77,6 +89,8 @@ def _judge(
         references=references,
         looks=looks,
         versions={} if champion.version is None else {"champion": str(champion.version)},
+        ladder=_ladder(run, data, test, evaluations, thresholds),
+        run=str(run.directory),
     )
     verdict = decide(inputs, policy)
     _show(run, metrics)
@@ -162,6 +176,46 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _ladder(
+    run: RunHandle,
+    data: SplitData,
+    test: TestSet,
+    evaluations: dict[str, ArmEvaluation],
+    settings: ThresholdSettings,
+) -> list[tuple[str, str, ArmEvaluation]]:
+    """From BERT with BCE, cut at one half, to the candidate: what each step adds."""
+    arms, labels = run.directory / "arms", data.space.names
+    about = storage.read_json(arms / "candidate" / ARM_FILE)
+    encoder = CONTENDER + str(about["loss"])
+    if "bce" not in evaluations or encoder not in evaluations:
+        return []
+    half = read_predictions(arms / "bce" / "test.parquet").aligned(test.ids, labels)
+    plain = evaluate(test, "bce_half", half, np.full(len(labels), 0.5), data.groups)
+    steps = [
+        ("bce_half", "BERT + BCE, cut at 0.5", plain),
+        ("bce", "tuned thresholds", evaluations["bce"]),
+        ("encoder", f"the loss {about['loss']}", evaluations[encoder]),
+    ]
+    listed = arms / "candidate" / LADDER / STEPS
+    for step in storage.read_json(listed) if listed.is_file() else []:
+        validated, tested = (
+            read_predictions(listed.parent / step["key"] / f"{part}.parquet")
+            for part in ("validation", "test")
+        )
+        cuts = fit_thresholds(
+            data.y("validation"), validated.aligned(data.ids("validation"), labels), data.groups,
+            settings, data.known("validation"),
+        )  # fmt: skip
+        scores = tested.aligned(test.ids, labels)
+        found = evaluate(test, step["key"], scores, cuts.values, data.groups)
+        steps.append((step["key"], step["name"], found))
+    how = about["combination"]["method"]
+    if how != "one source":
+        name = "learning over all cells" if how == "learned" else "the sum of them all"
+        steps.append(("candidate", name, evaluations["candidate"]))
+    return steps
+
+
 def _evaluate(data: SplitData, test: TestSet, arm: ArmHandle) -> ArmEvaluation:
     predictions = read_predictions(arm.directory / "test.parquet")
     thresholds = read_thresholds(arm.directory)
@@ -245,9 +299,10 @@ def _arm_entry(data: SplitData, arm: ArmHandle, evaluation: ArmEvaluation) -> di
         "seconds": arm.seconds,
         "version": arm.version,
         "thresholds": thresholds,
-        "fusion": about.get("fusion"),
+        "combination": about.get("combination"),
         "history": about.get("history", []),
         **evaluation.to_json(),
+        "calibration": _calibration(data, arm),
     }
     validation = arm.directory / "validation.parquet"
     if validation.is_file():
@@ -257,6 +312,15 @@ def _arm_entry(data: SplitData, arm: ArmHandle, evaluation: ArmEvaluation) -> di
             data.y("validation"), scores, points=_CURVE_POINTS, known=data.known("validation")
         )
     return entry
+
+
+def _calibration(data: SplitData, arm: ArmHandle) -> dict[str, Any]:
+    scores = read_predictions(arm.directory / "test.parquet").aligned(
+        data.ids("test"), data.space.names
+    )
+    truth = data.y("test").toarray().astype(bool)
+    found = reliability_by_group(truth, scores, data.groups, data.known("test"))
+    return {name: one.to_json() for name, one in found.items()}
 
 
 def _show(run: RunHandle, metrics: dict[str, Any]) -> None:

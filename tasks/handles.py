@@ -9,7 +9,9 @@ from pydantic import Field
 
 from longtail.config import Settings, StageSettings
 
-ArmName = Annotated[str, Field(pattern=r"^(linear|bce|candidate(-[a-z0-9-]+)?|(best_)?champion)$")]
+ArmName = Annotated[
+    str, Field(pattern=r"^(linear|bce|matched|candidate(-[a-z0-9-]+)?|(best_)?champion)$")
+]
 
 
 class RunHandle(Settings):

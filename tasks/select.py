@@ -1,10 +1,9 @@
-"""``loss: auto``: of several trained candidates the one that validation prefers."""
+"""``loss: auto``: of several trained encoders the one that validation prefers."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from longtail import storage
 from longtail.predictions import read_predictions
 from longtail.selection import OnValidation, on_validation, preferred
-from tasks.arms import ARM_FILE, read_thresholds, write_arm
+from tasks.arms import read_thresholds
 from tasks.artifacts import artifact_key, percent, publish_table
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
@@ -25,51 +24,50 @@ logger = logging.getLogger(__name__)
 SELECTION = "selection.json"
 
 
-@task(name="select candidate", task_run_name="select candidate", cache_policy=NO_CACHE)
-def select_candidate(
+@task(name="select loss", task_run_name="select loss", cache_policy=NO_CACHE)
+def select_loss(
     run: RunHandle, split: SplitHandle, shortlist: tuple[ArmHandle, ...], baseline: ArmHandle
-) -> tuple[ArmHandle, ...]:
-    """Take the candidate from the shortlist: the one that validation prefers.
+) -> ArmHandle:
+    """Take the candidate's encoder from the shortlist: the one that validation prefers.
 
     Args:
-        run: where ``selection.json`` is written.
+        run: where ``selection.json`` is written, if there is more than one to choose from.
         split: whose validation texts decide.
-        shortlist: trained, fused and tuned, each under its own name.
+        shortlist: trained and tuned.
         baseline: the BCE arm.
-
-    Returns:
-        The shortlist with the chosen one last and renamed to ``candidate``, its directory too.
     """
+    if len(shortlist) == 1:
+        return shortlist[0]
     with timed(run, "select"):
         return _select(run, split, shortlist, baseline)
 
 
 def _select(
     run: RunHandle, split: SplitHandle, shortlist: tuple[ArmHandle, ...], baseline: ArmHandle
-) -> tuple[ArmHandle, ...]:
+) -> ArmHandle:
     data = SplitData(split)
     of_baseline = _on_validation(data, baseline)
     found = [_on_validation(data, arm) for arm in shortlist]
     best = preferred(found, of_baseline)
-    chosen = _rename(shortlist[best])
-    arms = [chosen if at == best else arm for at, arm in enumerate(shortlist)]
+    chosen = shortlist[best]
     rows = [
         {
             "loss": arm.loss,
             "arm": arm.arm,
             "chosen": arm is chosen,
             "seconds": arm.seconds,
-            "fusion": storage.read_json(arm.directory / ARM_FILE).get("fusion"),
             **dataclasses.asdict(values),
         }
-        for arm, values in zip(arms, found, strict=True)
+        for arm, values in zip(shortlist, found, strict=True)
     ]
     needed = of_baseline.recognised_labels
     content = {"baseline_recognised_labels": needed, "shortlist": rows}
     storage.write_json(run.directory / SELECTION, content)
     _show(run, rows)
-    logger.info("Of %s, validation prefers %s", ", ".join(arm.loss for arm in arms), chosen.loss)
-    return (*(arm for arm in arms if arm is not chosen), chosen)
+    logger.info(
+        "Of %s, validation prefers %s", ", ".join(arm.loss for arm in shortlist), chosen.loss
+    )
+    return chosen
 
 
 def _show(run: RunHandle, rows: list[dict[str, Any]]) -> None:
@@ -98,11 +96,3 @@ def _on_validation(data: SplitData, arm: ArmHandle) -> OnValidation:
         np.array([cuts[label] for label in data.space.names]),
         data.known("validation"),
     )
-
-
-def _rename(arm: ArmHandle) -> ArmHandle:
-    directory = arm.directory.with_name("candidate")
-    os.replace(arm.directory, directory)
-    write_arm(directory, arm="candidate")
-    bundle = None if arm.bundle is None else directory / arm.bundle.name
-    return arm.model_copy(update={"arm": "candidate", "directory": directory, "bundle": bundle})

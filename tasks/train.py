@@ -14,7 +14,6 @@ from prefect import task
 from longtail import storage
 from longtail.config import (
     EncoderSettings,
-    FusionSettings,
     LinearSettings,
     LossSettings,
     TrainingSettings,
@@ -24,7 +23,7 @@ from longtail.errors import StoreError
 from tasks.arms import ARM_FILE
 from tasks.data import SplitData
 from tasks.handles import ArmHandle, ArmName, DatasetHandle, RunHandle, SplitHandle
-from tasks.linear_arm import DECISIONS, LINEAR_MODEL, fit_linear
+from tasks.linear_arm import fit_linear
 from tasks.slot import training_slot
 from tasks.split import learned_fingerprint
 from tasks.stages import run_stage, stage_key
@@ -48,7 +47,7 @@ def train_linear(run: RunHandle, split: SplitHandle, settings: LinearSettings) -
         run, "train-linear", key, directory,
         lambda into: fit_linear(SplitData(split), into, settings),
     )  # fmt: skip
-    return _handle(directory, key)
+    return arm_handle(directory, key)
 
 
 @task(name="train encoder", task_run_name="train {arm}", tags=[GPU])
@@ -61,32 +60,29 @@ def train_encoder(
     *,
     arm: ArmName,
     loss: LossSettings,
-    linear: ArmHandle,
-    fusion: FusionSettings,
 ) -> ArmHandle:
-    """Fine-tune with one loss, fuse with the linear arm, write the bundle and score with it.
+    """Fine-tune with one loss, write the bundle and score with it.
 
     In a process of its own, one at a time; a training that was interrupted goes on from its last
     checkpoint, whichever run takes it up.
     """
     stage = f"train-{arm}"
-    asked = [one.model_dump(mode="json") for one in (encoder_settings, settings, loss, fusion)]
+    asked = [one.model_dump(mode="json") for one in (encoder_settings, settings, loss)]
     key = stage_key(
         stage, ("tasks.encoder_arm",), _learned(split), dataset.fingerprint,
-        encoder_identity(encoder_settings), device_kind(),
-        _fused_with(linear) if fusion.linear else None, *asked,
+        encoder_identity(encoder_settings), device_kind(), *asked,
     )  # fmt: skip
     directory = run.directory / "arms" / arm
     job = TrainingJob(
         arm=arm, directory=directory, split=split, dataset=dataset.fingerprint,
-        encoder=encoder_settings, training=settings, loss=loss, fusion=fusion,
-        linear=linear.directory, activations=run.cache, encoders=run.store / "cache" / "encoders",
+        encoder=encoder_settings, training=settings, loss=loss, activations=run.cache,
+        encoders=run.store / "cache" / "encoders",
         checkpoints=run.store / "cache" / "checkpoints" / key,
     )  # fmt: skip
     with _checkpoints(run, job) as checkpoints:
         run_stage(run, stage, key, directory, lambda _: _train(run, job))
         shutil.rmtree(checkpoints, ignore_errors=True)
-    return _handle(directory, key)
+    return arm_handle(directory, key)
 
 
 def _train(run: RunHandle, job: TrainingJob) -> None:
@@ -125,10 +121,6 @@ def _learned(split: SplitHandle) -> str:
     return split.fingerprint or learned_fingerprint(split)
 
 
-def _fused_with(linear: ArmHandle) -> str:
-    return linear.key or storage.sha256_file(linear.directory / f"validation{DECISIONS}")
-
-
 def encoder_identity(settings: EncoderSettings) -> str:
     """What the encoder is; one that is built from the texts is what they are."""
     return TINY if settings.source == TINY else find_encoder(settings).fingerprint
@@ -141,7 +133,13 @@ def device_kind() -> str:
     return "gpu" if present and not hidden else "cpu"
 
 
-def _handle(directory: Path, key: str) -> ArmHandle:
+def arm_handle(directory: Path, key: str) -> ArmHandle:
+    """The arm in a directory.
+
+    Args:
+        directory: of the arm.
+        key: what it was made of, see :func:`tasks.stages.stage_key`.
+    """
     about: dict[str, Any] = storage.read_json(directory / ARM_FILE)
     bundle = directory / "bundle"
     return ArmHandle(
@@ -154,4 +152,4 @@ def _handle(directory: Path, key: str) -> ArmHandle:
     )
 
 
-__all__ = ["DECISIONS", "LINEAR_MODEL", "TINY", "train_encoder", "train_linear"]
+__all__ = ["TINY", "arm_handle", "train_encoder", "train_linear"]

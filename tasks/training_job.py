@@ -6,7 +6,6 @@ from pathlib import Path
 
 from longtail.config import (
     EncoderSettings,
-    FusionSettings,
     LossSettings,
     Settings,
     TrainingSettings,
@@ -36,8 +35,6 @@ class TrainingJob(Settings):
         training: budget and optimiser; with less memory than hoped for, in smaller passes than the
             run's configuration asks for.
         loss: its loss.
-        fusion: with the linear arm.
-        linear: directory of the linear arm.
         activations: directory of the activations of frozen layers.
         encoders: directory of encoders that are built from the texts.
         checkpoints: directory to go on from, and to leave checkpoints in.
@@ -51,8 +48,6 @@ class TrainingJob(Settings):
     encoder: EncoderSettings
     training: TrainingSettings
     loss: LossSettings
-    fusion: FusionSettings
-    linear: Path
     activations: Path
     encoders: Path
     checkpoints: Path | None = None

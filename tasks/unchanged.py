@@ -32,7 +32,8 @@ REPORT = "report.html"
 
 _CODE = (
     "tasks.split", "tasks.audit", "tasks.train", "tasks.linear_arm", "tasks.encoder_arm",
-    "tasks.tune", "tasks.select", "tasks.champion", "tasks.gate", "tasks.publish", "tasks.report",
+    "tasks.combine", "tasks.tune", "tasks.select", "tasks.champion", "tasks.gate", "tasks.publish",
+    "tasks.report",
 )  # fmt: skip
 _MAY_PASS_NEXT_TIME = frozenset(
     {
@@ -188,7 +189,7 @@ def _copy_missing(source: Path, target: Path) -> None:
 
 def _sentence(run: RunHandle, judged: str, verdict: Verdict, directory: Path) -> str:
     stands = "promoted" if verdict.decision == "promote" else "blocked"
-    reason = " ".join(verdict.reasons[:1])
+    reason = " ".join(verdict.reasons[:2])
     return (
         f"{run.name}: nothing has changed since run {judged}, whose verdict stands: {stands}. "
         f"{reason} Report: {location(run, directory / REPORT)}"

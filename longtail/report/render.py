@@ -12,6 +12,7 @@ from longtail.report import (
     account,
     arms,
     audit_words,
+    calibration,
     distribution,
     groups,
     labels,
@@ -57,6 +58,7 @@ def _figures(run: RunFiles) -> dict[str, Figure]:
     made: Iterable[Figure | None] = (
         arms.arms_figure(run) if run.arms else None,
         thresholds.threshold_figure(run),
+        calibration.calibration_figure(run),
         groups.support_figure(run),
         groups.group_figure(run),
         distribution.distribution_figure(run),
@@ -110,6 +112,7 @@ def _sections(run: RunFiles) -> dict[str, Any]:
         "infeasible": split.infeasible_table(run),
         "deviations": split.deviation_table(run),
         "history": thresholds.history_table(run),
+        "calibration": calibration.calibration_table(run),
         "configuration": reproduce.configuration(run),
         "fingerprints": reproduce.fingerprints(run),
         "versions": reproduce.versions(),

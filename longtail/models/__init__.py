@@ -1,0 +1,1 @@
+"""What scores a (text, label) pair: sources of evidence, and the model that combines them."""
