@@ -16,9 +16,11 @@ from longtail.encoder import load_encoder
 from longtail.errors import ConfigError
 from longtail.taxonomy import load_taxonomy
 from tasks.cells import cell_directory, is_whole, train_cell
+from tasks.combined import combine_cells
+from tasks.evidence import descriptions_of
 from tasks.handles import RunHandle, SplitHandle
 from tasks.ingest import ingest_export, update_dataset
-from tasks.leaderboard import Cell, DataSet, write_leaderboard
+from tasks.leaderboard import Cell, Combined, DataSet, combinations, write_leaderboard
 from tasks.split import split_dataset
 from tasks.train import train_linear
 
@@ -48,8 +50,9 @@ def compare(config: CompareConfig) -> Path | None:
     if missing:
         get_run_logger().info("%d cells of other shards are still to come", missing)
         return None
+    combined = _combine(root, data_sets, cells)
     return write_leaderboard(
-        root, data_sets, cells, config.policies, config.fused, command_of(config)
+        root, data_sets, cells, combined, config.policies, config.fused, command_of(config)
     )
 
 
@@ -95,14 +98,16 @@ def _fill(handle: DataSet, source: DataSource, config: CompareConfig) -> None:
 def _cells(root: Path, config: CompareConfig, data_sets: Sequence[DataSet]) -> list[Cell]:
     """All cells, the first seed of every data set and loss before the second of any."""
     encoder = load_encoder(config.encoder).fingerprint
+    descriptions = _descriptions(config)
     cells = []
     for seed in config.seeds:
         settings = config.training.model_copy(update={"seed": seed})
         for loss in config.losses:
             for data in data_sets:
                 directory = cell_directory(
-                    root / "data" / data.name / "cells", data.split, encoder, settings, loss
-                )
+                    root / "data" / data.name / "cells", data.split, encoder, settings, loss,
+                    descriptions[data.name],
+                )  # fmt: skip
                 cells.append(
                     Cell(data=data.name, split=data.split, loss=loss, seed=seed,
                          directory=directory)
@@ -119,9 +124,11 @@ def _train(root: Path, cells: Sequence[Cell], config: CompareConfig) -> None:
     waiting = [cell for cell in cells if not is_whole(cell.directory)]
     get_run_logger().info("%d of %d cells are to be trained", len(waiting), len(cells))
     cache = root / "cache" / "activations"
+    descriptions = _descriptions(config)
     calls = [
         (cell.directory, cell.split, config.encoder,
-         config.training.model_copy(update={"seed": cell.seed}), cell.loss, cache, config.slot)
+         config.training.model_copy(update={"seed": cell.seed}), cell.loss,
+         descriptions[cell.data], cache, config.slot)
         for cell in waiting
     ]  # fmt: skip
     failed = []
@@ -133,3 +140,23 @@ def _train(root: Path, cells: Sequence[Cell], config: CompareConfig) -> None:
             f"{len(failed)} of {len(cells)} cells could not be trained: {'; '.join(failed)}. The "
             "others are kept: leave these losses out, or change the training, and start again"
         )
+
+
+def _descriptions(config: CompareConfig) -> dict[str, dict[str, list[str]]]:
+    """By data set, what its taxonomy says of the labels."""
+    return {name: descriptions_of(source.taxonomy) for name, source in config.data.items()}
+
+
+def _combine(root: Path, data_sets: Sequence[DataSet], cells: Sequence[Cell]) -> list[Combined]:
+    """The candidate of every data set and seed, made where it is not there yet."""
+    found = []
+    for data in data_sets:
+        mine = [cell for cell in cells if cell.data == data.name]
+        for one in combinations(root / "data" / data.name / "combined", data, mine):
+            if not is_whole(one.directory):
+                linear = data.directory / "arms" / "linear"
+                combine_cells(
+                    one.directory, data.split, linear, one.own.directory, one.bce.directory
+                )
+            found.append(one)
+    return found

@@ -1,8 +1,8 @@
-"""Losses against the BCE baseline on several data sets and seeds: means, spreads and paired gains.
+"""Trained models compared on several data sets and seeds: means, spreads and paired gains.
 
-The gain of a loss is judged over both sources of chance at once: each draw resamples the test
-units, the same ones for both losses and all seeds, and the seeds, as pairs of one seed. From few
-seeds their spread is known roughly, and taken too small: by (n − 1)/n in the variance.
+The gain of one over another is judged over both sources of chance at once: each draw resamples
+the test units, the same ones for both and for all seeds, and the seeds, as pairs of one seed. From
+few seeds their spread is known roughly, and taken too small: by (n − 1)/n in the variance.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Scored:
         groups: micro-F1 within HEAD, MEDIUM and TAIL.
         counts: true positives, false positives and false negatives per test unit, (units, 3).
         seconds: of training.
-        fusion_weight: what the linear arm's decision values were multiplied by; 0: not fused.
+        fusion_weight: of the linear arm's decision values, as a multiple of the weight of the
+            encoder's logits; 0: not fused, NaN: the linear arm decides alone.
         validation: what it achieves on the validation texts; needed to be chosen by it.
     """
 
@@ -123,15 +124,58 @@ def leaderboard(
     rows = []
     for setting, ones in by_setting.items():
         against = replace(setting, loss=baseline)
-        pairs = [] if against == setting else _pairs(ones, by_setting.get(against, []))
-        gain = paired_gain(pairs, confidence=confidence, draws=draws, seed=seed) if pairs else None
-        rows.append(_row(setting, ones, pairs, gain))
+        others = [] if against == setting else by_setting.get(against, [])
+        rows.append(compared(ones, others, confidence=confidence, draws=draws, seed=seed))
     return sorted(
         rows,
         key=lambda row: (data_sets.index(row.setting.data), row.setting.fused,
                          policies.index(row.setting.policy), -row.mean["micro_f1"],
                          row.setting.loss),
     )  # fmt: skip
+
+
+def compared(
+    ones: Sequence[Scored],
+    others: Sequence[Scored],
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Row:
+    """The row of one setting, with its change and gain over another one.
+
+    Args:
+        ones: the setting's seeds in any order.
+        others: what it is compared with, seed by seed; empty: with nothing.
+        confidence: of the gain's one-sided lower bound and of its interval.
+        draws: bootstrap draws.
+        seed: of the draws.
+    """
+    pairs = _pairs(ones, others)
+    gain = paired_gain(pairs, confidence=confidence, draws=draws, seed=seed) if pairs else None
+    return _row(ones[0].setting, ones, pairs, gain)
+
+
+def climbed(
+    steps: Sequence[Sequence[Scored]],
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> list[Row]:
+    """The row of each step, with its change and gain over the step before.
+
+    Args:
+        steps: the seeds of each step, from the plainest to the candidate.
+        confidence: as in :func:`compared`.
+        draws: likewise.
+        seed: likewise.
+    """
+    before = [(), *steps[:-1]]
+    return [
+        compared(step, others, confidence=confidence, draws=draws, seed=seed)
+        for step, others in zip(steps, before, strict=True)
+    ]
 
 
 def chosen_by_validation(
@@ -198,10 +242,12 @@ def paired_gain(pairs: Sequence[Pair], *, confidence: float, draws: int, seed: i
 
 
 def _pairs(ones: Sequence[Scored], others: Sequence[Scored]) -> list[Pair]:
-    """Those of one seed side by side, ascending; without a seed, one meets all of the others."""
+    """Those of one seed side by side, ascending; a model without a seed meets all of the others."""
     ordered = sorted(others, key=_by_seed)
     if any(one.seed is None for one in ones):
         return [(ones[0], other) for other in ordered]
+    if any(other.seed is None for other in others):
+        return [(one, others[0]) for one in sorted(ones, key=_by_seed)]
     mine = {one.seed: one for one in ones}
     return [(mine[other.seed], other) for other in ordered if other.seed in mine]
 

@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import scipy.sparse as sp
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -20,8 +17,7 @@ from longtail.activations import ActivationCache
 from longtail.baselines import LinearBaseline
 from longtail.bundle import Bundle, BundleInfo, TrainingIds, load_bundle, write_bundle
 from longtail.config import CombinationSettings, SplitName
-from longtail.known import stacked
-from longtail.models.combination import CrossFitted, cooccurrence, cross_fit
+from longtail.models.combination import CrossFitted
 from longtail.models.ensemble import Ensemble, fit_sources
 from longtail.models.evidence import (
     Annotated,
@@ -31,29 +27,36 @@ from longtail.models.evidence import (
     Scores,
     Source,
 )
+from longtail.models.held_out import held_out_evidence, together
 from longtail.models.label_names import LabelNames, NameWords, in_words
+from longtail.models.ladder import (
+    BCE,
+    ENCODER,
+    LINEAR,
+    Stacking,
+    sums,
+    tested,
+    without_the_loss,
+)
 from longtail.models.neighbours import Neighbours
-from longtail.models.reading import EncoderReader, Reading
+from longtail.models.reading import EncoderReader
 from longtail.predictions import read_predictions
 from longtail.scoring import score_bundle
-from longtail.taxonomy import load_taxonomy
-from tasks.arms import LADDER, STEPS, write_arm
+from tasks.arms import LADDER, write_arm
 from tasks.data import SplitData
+from tasks.evidence import (
+    about_combination,
+    annotated_splits,
+    descriptions_of,
+    stacking_of,
+    write_steps,
+)
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
 from tasks.linear_arm import DECISIONS, LINEAR_MODEL, learned_from, write_scores
 from tasks.stages import run_stage, stage_key
 from tasks.train import arm_handle
 
 logger = logging.getLogger(__name__)
-
-_ENCODER, _BCE, _LINEAR = EncoderLogits.name, BaselineLogits.name, LinearDecisions.name
-_STEPS = (
-    ("linear", "the linear arm", (_ENCODER, _LINEAR)),
-    ("neighbours", "similar texts", (Neighbours.name,)),
-    ("names", "the labels' names", (LabelNames.name, NameWords.name)),
-    ("both_encoders", "the encoder trained with BCE", (_BCE,)),
-)
-"""What is added to the sum of evidence, step by step: key, name and sources."""
 
 
 @task(name="combine evidence", task_run_name="combine evidence", cache_policy=NO_CACHE)
@@ -81,7 +84,7 @@ def combine_evidence(
         The candidate, and ``matched``: the same with the BCE encoder in place of the candidate's;
         None where the encoder decides alone.
     """
-    descriptions = _descriptions(taxonomy)
+    descriptions = descriptions_of(taxonomy)
     made_of = [arm.key or storage.sha256_file(arm.directory / "validation.parquet")
                for arm in (encoder, bce, linear)]  # fmt: skip
     key = stage_key(
@@ -99,16 +102,6 @@ def combine_evidence(
     return candidate, arm_handle(matched, key) if matched.is_dir() else None
 
 
-def _descriptions(taxonomy: str | None) -> dict[str, list[str]]:
-    """What else the labels are called, and what they mean, by label."""
-    if taxonomy is None:
-        return {}
-    return {
-        name: [*entry.aliases, *([entry.description] if entry.description else [])]
-        for name, entry in load_taxonomy(taxonomy).labels.items()
-    }
-
-
 @dataclass(frozen=True)
 class _Combining:
     """One run's arms and settings, and what is read of them."""
@@ -124,22 +117,24 @@ class _Combining:
     def run(self, arms: Path) -> None:
         """Write the candidate, the ladder that leads to it, and the matched arm."""
         started = time.monotonic()
-        learning, notes = fit_sources(self._sources(self.settings.sources), self._train)
+        learning, notes = fit_sources(self._sources(self.settings.sources), self.splits["train"])
         evidence = self._on_validation(learning)
-        fitted = self._fit(evidence)
-        serving, _ = fit_sources(self._sources(list(learning)), self._all)
+        fitted = self._stacking.fit(evidence)
+        memory = together(self.splits["train"], self.splits["validation"])
+        serving, _ = fit_sources(self._sources(list(learning)), memory)
         directory = arms / "candidate"
         write_scores(directory, self.data, "validation", fitted.out_of_fold)
         bundle = self._bundle(
             directory / "bundle", Ensemble(self.reader, serving, fitted.combination)
         )
-        tested = score_bundle(bundle, self.data.texts("test"), cache=self.cache)
-        write_scores(directory, self.data, "test", tested)
+        scores = score_bundle(bundle, self.data.texts("test"), cache=self.cache)
+        write_scores(directory, self.data, "test", scores)
         self._describe(directory, self.encoder.loss, fitted, notes, started)
         if len(evidence) > 1:
-            reading = self.readings["test"]
+            reading = self.splits["test"].reading
             on_test = {name: source.score(reading) for name, source in serving.items()}
-            self._ladder(directory / LADDER, evidence, on_test)
+            steps = list(sums(self._stacking, evidence, on_test))
+            write_steps(directory / LADDER, self.data, steps)
             self._matched(arms / "matched", evidence, on_test)
 
     @cached_property
@@ -150,57 +145,36 @@ class _Combining:
     @cached_property
     def bundles(self) -> dict[str, Bundle]:
         """The trained encoders by the name of their evidence."""
-        asked = {_ENCODER: self.encoder, _BCE: self.bce}
+        asked = {ENCODER: self.encoder, BCE: self.bce}
         found = {}
         for name, arm in asked.items():
             assert arm.bundle is not None
-            if name in self.settings.sources or name == _BCE:
+            if name in self.settings.sources or name == BCE:
                 found[name] = load_bundle(arm.bundle)
         return found
 
     @cached_property
     def reader(self) -> EncoderReader:
         """Reads texts with both encoders."""
-        info = self.bundles[_ENCODER].info
+        info = self.bundles[ENCODER].info
         models = {name: bundle.model for name, bundle in self.bundles.items()}
         return EncoderReader(
-            models, self.bundles[_ENCODER].tokenizer, max_length=info.max_length,
+            models, self.bundles[ENCODER].tokenizer, max_length=info.max_length,
             frozen_layers=info.frozen_layers,
         )  # fmt: skip
 
     @cached_property
-    def readings(self) -> dict[SplitName, Reading]:
-        """What the encoders say of every split."""
-        parts: tuple[SplitName, ...] = ("train", "validation", "test")
-        # Training has kept the states of its texts in half precision; memories are no finer.
-        return {
-            part: self.reader.read(
-                self.data.texts(part),
-                cache=self.cache,
-                dtype="float16" if part == "train" else "float32",
-            )
-            for part in parts
-        }
+    def splits(self) -> dict[SplitName, Annotated]:
+        """The texts of every split, read by the encoders."""
+        return annotated_splits(self.data, self.reader, self.cache)
 
     @cached_property
     def _linear_model(self) -> LinearBaseline:
         return LinearBaseline.load(self.linear.directory / LINEAR_MODEL)
 
     @cached_property
-    def _train(self) -> Annotated:
-        return self._annotated("train")
-
-    @cached_property
-    def _all(self) -> Annotated:
-        """What the serving sources remember: training and validation texts."""
-        return _together(self._train, self._annotated("validation"))
-
-    def _annotated(self, part: SplitName) -> Annotated:
-        units = self.data.table(part, ["unit"])["unit"].to_numpy()
-        return Annotated(
-            self.readings[part], self.data.y(part), self.data.ids(part), units,
-            self.data.known(part),
-        )  # fmt: skip
+    def _stacking(self) -> Stacking:
+        return stacking_of(self.data, self.settings)
 
     def _sources(self, names: Sequence[str]) -> list[Source]:
         words = [in_words(name, *self.descriptions.get(name, ())) for name in self.data.space.names]
@@ -219,69 +193,29 @@ class _Combining:
         kept = read_predictions(self.linear.directory / f"validation{DECISIONS}")
         linear = kept.aligned(self.data.ids("validation"), self.data.space.names)
         return {
-            name: linear if name == _LINEAR else source.score(self.readings["validation"])
+            name: linear if name == LINEAR else source.score(self.splits["validation"].reading)
             for name, source in sources.items()
         }
-
-    def _fit(
-        self,
-        evidence: Mapping[str, Scores],
-        method: Literal["auto", "weighted sum"] = "auto",
-    ) -> CrossFitted:
-        data = self.data
-        pairs = None
-        if self.settings.cooccurrence and method == "auto":
-            pairs = cooccurrence(data.y("train"), data.known("train"))
-        return cross_fit(
-            evidence, data.y("validation"), data.known("validation"),
-            self._annotated("validation").units, np.array(data.groups.support), pairs,
-            self.settings, method=method,
-        )  # fmt: skip
-
-    def _ladder(
-        self, directory: Path, evidence: Mapping[str, Scores], on_test: Mapping[str, Scores]
-    ) -> None:
-        """Sums of ever more sources, so that each one's part in the gain can be told."""
-        asked: list[str] = []
-        steps = []
-        for key, name, sources in _STEPS:
-            new = [source for source in sources if source in evidence and source not in asked]
-            if not set(new) - {_ENCODER}:
-                continue
-            asked += new
-            fitted = self._fit({source: evidence[source] for source in asked}, "weighted sum")
-            write_scores(directory / key, self.data, "validation", fitted.out_of_fold)
-            tested = fitted.combination.probabilities({source: on_test[source] for source in asked})
-            write_scores(directory / key, self.data, "test", tested)
-            steps.append({"key": key, "name": name, "sources": list(asked)})
-        storage.write_json(directory / STEPS, steps)
 
     def _matched(
         self, directory: Path, evidence: Mapping[str, Scores], on_test: Mapping[str, Scores]
     ) -> None:
         """The same combination without what was trained with the candidate's loss."""
         started = time.monotonic()
-        found, tested = dict(evidence), dict(on_test)
-        del found[_ENCODER], tested[_ENCODER]
-        if _BCE not in found:
-            found = {_BCE: self.readings["validation"].logits[_BCE], **found}
-            tested = {_BCE: self.readings["test"].logits[_BCE], **tested}
-        if Neighbours.name in found:
-            k = self.settings.neighbours
-            near = Neighbours(k, encoder=_BCE).fit(self._train)
-            found[Neighbours.name] = near.score(self.readings["validation"])
-            near = Neighbours(k, encoder=_BCE).fit(self._all)
-            tested[Neighbours.name] = near.score(self.readings["test"])
-        fitted = self._fit(found)
-        asked = fitted.combination.sources
+        parts = [self.splits[part] for part in ("train", "validation", "test")]
+        near = held_out_evidence(
+            lambda: [BaselineLogits(), Neighbours(self.settings.neighbours, encoder=BCE)],
+            parts[0], parts[1], parts[2].reading,
+        )  # fmt: skip
+        fitted = self._stacking.fit(without_the_loss(evidence, near.validation))
         write_scores(directory, self.data, "validation", fitted.out_of_fold)
-        scores = fitted.combination.probabilities({name: tested[name] for name in asked})
+        scores = tested(fitted, without_the_loss(on_test, near.test))
         write_scores(directory, self.data, "test", scores)
         self._describe(directory, "bce", fitted, [], started)
 
     def _bundle(self, directory: Path, ensemble: Ensemble) -> Path:
-        own = self.bundles[_ENCODER]
-        combined = ensemble.combination.sources != (_ENCODER,)
+        own = self.bundles[ENCODER]
+        combined = ensemble.combination.sources != (ENCODER,)
         info = BundleInfo.model_validate(
             {**own.info.model_dump(), "sources": ensemble.combination.sources}
         )
@@ -301,19 +235,10 @@ class _Combining:
         notes: Sequence[str],
         started: float,
     ) -> None:
-        found, arm = fitted.combination, directory.name
-        notes = [*notes, *found.notes]
-        logger.info("%s: %s of %s", arm, found.method, ", ".join(found.sources))
-        for note in notes:
+        about, arm = about_combination(fitted, notes), directory.name
+        logger.info("%s: %s of %s", arm, about["method"], ", ".join(about["sources"]))
+        for note in about["notes"]:
             logger.info("%s: %s", arm, note)
-        about: dict[str, Any] = {
-            "method": found.method,
-            "sources": found.sources,
-            "weights": dict(found.weighted.weights),
-            "notes": notes,
-            "validation_micro_f1": dict(fitted.micro_f1),
-            "validation_log_loss": dict(fitted.log_loss),
-        }
         write_arm(
             directory, arm=arm, loss=loss, seconds=time.monotonic() - started, history=[],
             combination=about, learned_from=learned_from(refit=True),
@@ -325,24 +250,3 @@ class _FittedLinear(LinearDecisions):
 
     def fit(self, memory: Annotated) -> _FittedLinear:  # noqa: ARG002
         return self
-
-
-def _together(first: Annotated, second: Annotated) -> Annotated:
-    """Annotated texts, one set below the other."""
-    one, other = first.reading, second.reading
-    reading = Reading(
-        [*one.texts, *other.texts],
-        {name: np.concatenate([one.logits[name], other.logits[name]]) for name in one.logits},
-        {name: np.concatenate([one.vectors[name], other.vectors[name]]) for name in one.vectors},
-        None
-        if one.meaning is None or other.meaning is None
-        else np.concatenate([one.meaning, other.meaning]),
-    )
-    shapes = [first.y.shape, second.y.shape]
-    return Annotated(
-        reading,
-        sp.csr_array(sp.vstack([first.y, second.y])),
-        [*first.ids, *second.ids],
-        np.concatenate([first.units, second.units]),
-        stacked(shapes, [first.known, second.known]),
-    )

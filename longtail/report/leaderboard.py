@@ -12,6 +12,7 @@ from longtail.plots import Figure, standalone
 from longtail.report.page import page
 from longtail.report.published import published_for
 from longtail.report.reproduce import versions
+from longtail.report.standing_candidate import candidate_findings, candidate_tables
 from longtail.report.standing_tables import figure_of, published_table, table_of
 from longtail.report.standing_words import answer, differences, facts, findings, meaning, trained
 from longtail.report.standings import (
@@ -74,6 +75,12 @@ def _section(data: DataSetLines, standings: Standings) -> dict[str, Any]:
     return {
         "name": data.name,
         "facts": [facts(data), trained(data)],
+        "candidate": []
+        if data.candidate is None
+        else candidate_tables(data.candidate, standings.confidence),
+        "candidate_findings": []
+        if data.candidate is None
+        else candidate_findings(data.candidate, standings.confidence),
         "tables": [table_of(data, standings, fused=fused) for fused in data.kinds],
         "findings": findings(data, standings),
         "published": None if published is None else published_table(data, published),
@@ -93,6 +100,12 @@ def _markdown(
     for section in sections:
         name = section["name"]
         parts += [f"## {_escaped(name)}", *(_escaped(fact) for fact in section["facts"] if fact)]
+        if section["candidate"]:
+            parts += [f"### {_escaped(name)}: the candidate"]
+            for shown in section["candidate"]:
+                parts += [_escaped(shown.caption), _markdown_table(shown)]
+            parts += [_bullets(section["candidate_findings"])]
+            parts += [f"### {_escaped(name)}: the losses"]
         parts += [f"![{_escaped(name)}]({FIGURES}/{_file(figures[name])}.svg)", _FIGURE_CAPTION]
         for shown in section["tables"]:
             parts += [_escaped(shown.caption), _markdown_table(shown)]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from longtail.config import GROUPS
 from longtail.plots import Figure, Panel, Strip, StripBlock, strip_panel
 from longtail.plots.theme import tone
 from longtail.report.published import Published
-from longtail.report.standings import LINEAR, METRICS, DataSetLines, Line, Standings
+from longtail.report.standings import LINEAR, METRICS, DataSetLines, Line, Numbers, Standings
 from longtail.report.table import Cell, Table, table
 from longtail.report.words import MINUS, NOT_COMPUTED, decimal, duration
 
 KINDS = {False: "The encoder alone", True: "Fused with the linear arm"}
-_COLUMNS: dict[str, str] = {
-    **METRICS,
-    "label_coverage": "coverage",
-    **{group: group for group in GROUPS},
-}
+MEASURES: dict[str, str] = {**METRICS, "label_coverage": "coverage"}
+COLUMNS: dict[str, str] = {**MEASURES, **{group: group for group in GROUPS}}
 _DIGITS = 4  # as printed: what reads the same is equally good
-_GAINS = ["micro-F1 gain", "interval", "lower bound", "macro-F1 gain", "coverage gain"]
+GAINS = ["micro-F1 gain", "interval", "lower bound", "macro-F1 gain", "coverage gain"]
 
 
 def table_of(data: DataSetLines, standings: Standings, *, fused: bool) -> Table:
@@ -30,8 +30,8 @@ def table_of(data: DataSetLines, standings: Standings, *, fused: bool) -> Table:
     """
     several, lines = len(data.policies) > 1, data.of(fused=fused)
     columns = ["loss", *(["thresholds"] if several else []), "seeds"]
-    columns += _COLUMNS.values()
-    columns += _GAINS if standings.has_baseline else []
+    columns += COLUMNS.values()
+    columns += GAINS if standings.has_baseline else []
     columns += ["training", *(["weight"] if fused else [])]
     rows = []
     for line in lines:
@@ -40,7 +40,7 @@ def table_of(data: DataSetLines, standings: Standings, *, fused: bool) -> Table:
             Cell(line.loss, "strong" if line.loss == standings.baseline else ""),
             *([line.policy] if several else []),
             ", ".join(map(str, line.seeds)) or NOT_COMPUTED,
-            *(_share(line, key, rivals) for key in _COLUMNS),
+            *(_share(line, key, rivals) for key in COLUMNS),
         ]
         cells += _gains(line) if standings.has_baseline else []
         cells += [duration(line.seconds)]
@@ -93,16 +93,47 @@ def signed(change: float | None) -> str:
     return f"{'±' if float(shown) == 0 else '+' if change > 0 else MINUS}{shown}"
 
 
+def sides(change: Numbers) -> tuple[list[str], list[str], list[str]]:
+    """Metrics above, below and level with another one's, each with its change.
+
+    Level is what rounds to no hundredth of a point.
+    """
+    better: list[str] = []
+    worse: list[str] = []
+    level: list[str] = []
+    for key, name in METRICS.items():
+        shown = signed(change.get(key))
+        side = {"+": better, "±": level}.get(shown[0], worse)
+        side.append(f"{name} ({shown} pt)")
+    return better, worse, level
+
+
+def certainty(gain: Mapping[str, Any], confidence: float) -> str:
+    """Whether a gain in micro-F1 is more than chance, as a sentence."""
+    lower, (low, high) = gain["lower"], gain["interval"]
+    if lower > 0:
+        return f"Its gain in micro-F1 is more than chance: lower bound {signed(lower)} pt."
+    interval = f"{100 * confidence:g} % interval {signed(low)} to {signed(high)} pt"
+    if high < 0:
+        return f"Its loss in micro-F1 is more than chance: {interval}."
+    return f"The difference in micro-F1 may be chance: {interval}."
+
+
 def _gains(line: Line) -> list[str | Cell]:
     if line.gain is None:
         return [NOT_COMPUTED] * 5
-    low, high = line.gain["interval"]
-    lower = line.gain["lower"]
+    return gain_cells(line.change, line.gain)
+
+
+def gain_cells(change: Numbers, gain: Mapping[str, Any]) -> list[str | Cell]:
+    """Cells of the columns :data:`GAINS`."""
+    low, high = gain["interval"]
+    lower = gain["lower"]
     return [
-        signed(line.gain["gain"]),
+        signed(gain["gain"]),
         f"{signed(low)} … {signed(high)}",
         Cell(signed(lower), "good" if lower > 0 else ""),
-        *(signed(line.change.get(key)) for key in ("macro_f1", "label_coverage")),
+        *(signed(change.get(key)) for key in ("macro_f1", "label_coverage")),
     ]
 
 

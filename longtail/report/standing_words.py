@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from longtail.report.published import Published
-from longtail.report.standing_tables import KINDS, loss_name, signed
+from longtail.report.standing_candidate import candidate_answer, candidate_meaning
+from longtail.report.standing_tables import KINDS, certainty, loss_name, sides
 from longtail.report.standings import LINEAR, METRICS, DataSetLines, Line, Standings
 from longtail.report.words import integer, listed, percent, plural
 
@@ -16,9 +17,14 @@ _WITHOUT_BASELINE = (
 
 
 def answer(standings: Standings) -> list[str]:
-    """Which losses beat the baseline on everything, on every data set and on each."""
+    """The candidate first, then which losses beat the baseline on everything."""
     if not standings.has_baseline:
         return [_WITHOUT_BASELINE.format(baseline=loss_name(standings.baseline))]
+    return [*candidate_answer(standings), *_losses(standings)]
+
+
+def _losses(standings: Standings) -> list[str]:
+    """Which losses beat the baseline on everything, on every data set and on each."""
     several = len({policy for one in standings.data_sets for policy in one.policies}) > 1
     sentences = []
     first = standings.data_sets[0]
@@ -55,28 +61,13 @@ def _where(policy: str | None, fused: bool) -> str:
 
 
 def _winners(data: DataSetLines, fused: bool, policy: str) -> list[str]:
-    return [line.loss for line in _rivals(data, fused, policy) if len(_sides(line)[0]) == 3]
+    return [line.loss for line in _rivals(data, fused, policy) if len(sides(line.change)[0]) == 3]
 
 
 def _rivals(data: DataSetLines, fused: bool, policy: str) -> list[Line]:
     """The losses that are compared with the baseline."""
     lines = data.of(fused=fused, policy=policy)
     return [line for line in lines if line.change and line.loss != LINEAR]
-
-
-def _sides(line: Line) -> tuple[list[str], list[str], list[str]]:
-    """Metrics above, below and level with the baseline's, each with its change.
-
-    Level is what rounds to no hundredth of a point.
-    """
-    better: list[str] = []
-    worse: list[str] = []
-    level: list[str] = []
-    for key, name in METRICS.items():
-        shown = signed(line.change.get(key))
-        side = {"+": better, "±": level}.get(shown[0], worse)
-        side.append(f"{name} ({shown} pt)")
-    return better, worse, level
 
 
 def findings(data: DataSetLines, standings: Standings) -> list[str]:
@@ -96,7 +87,7 @@ def findings(data: DataSetLines, standings: Standings) -> list[str]:
 
 
 def _against(line: Line, standings: Standings) -> str:
-    better, worse, level = _sides(line)
+    better, worse, level = sides(line.change)
     baseline, mean = loss_name(standings.baseline), _in_the_mean(line)
     if len(better) == len(METRICS):
         said = f"beats {baseline} on all three{mean}: {listed(better)}."
@@ -118,16 +109,7 @@ def _in_the_mean(line: Line) -> str:
 
 
 def _certainty(line: Line, standings: Standings) -> str:
-    if line.gain is None:
-        return ""
-    confidence = f"{100 * standings.confidence:g} %"
-    lower, (low, high) = line.gain["lower"], line.gain["interval"]
-    if lower > 0:
-        return f"Its gain in micro-F1 is more than chance: lower bound {signed(lower)} pt."
-    interval = f"{confidence} interval {signed(low)} to {signed(high)} pt"
-    if high < 0:
-        return f"Its loss in micro-F1 is more than chance: {interval}."
-    return f"The difference in micro-F1 may be chance: {interval}."
+    return "" if line.gain is None else certainty(line.gain, standings.confidence)
 
 
 def _linear(line: Line, data: DataSetLines) -> str:
@@ -212,8 +194,8 @@ def meaning(standings: Standings) -> list[str]:
         ),
         (
             "All losses of a data set share the split, the encoder, the budget and, seed by seed, "
-            "the order of the texts; thresholds, and the weight of the linear arm, are fitted on "
-            "validation by the same rule for each of them."
+            "the order of the texts; thresholds, and the weights of encoder and linear arm where "
+            "both are added up, are fitted on validation by the same rule for each of them."
         ),
     ]
     if any(line.loss.startswith("auto ") for data in standings.data_sets for line in data.lines):
@@ -221,6 +203,8 @@ def meaning(standings: Standings) -> list[str]:
             "auto is what a run reaches that trains the losses in its brackets and takes, seed by "
             "seed, the one that validation prefers; its training time is that of all of them."
         )
+    if any(data.candidate for data in standings.data_sets):
+        sentences += candidate_meaning()
     if standings.has_baseline:
         baseline = loss_name(standings.baseline)
         sentences += [
