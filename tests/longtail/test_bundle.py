@@ -27,7 +27,12 @@ from longtail.encoder import build_classifier
 from longtail.errors import StoreError
 from longtail.predictions import Predictions, write_predictions
 from longtail.scoring import score, score_bundle
-from longtail.serve_check import main, pipeline_probabilities, run_serve_check
+from longtail.serve_check import (
+    BY_TRANSFORMERS,
+    main,
+    pipeline_probabilities,
+    run_serve_check,
+)
 
 LABELS = len(SPACE)
 LONG = "printer network " * 60
@@ -144,9 +149,9 @@ def test_a_changed_file_is_found(bundle, file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"format": 99}, "format 99, this version of Longtail reads 1"),
+        ({"format": 99}, "format 99, this version of Longtail reads 2"),
         (["a list"], "format None"),
-        ({"format": 1, "labels": ["a"]}, "damaged"),
+        ({"format": 2, "labels": ["a"]}, "damaged"),
     ],
 )
 def test_information_that_cannot_be_read(bundle, content, message):
@@ -204,8 +209,7 @@ def test_the_fresh_process_agrees(bundle, model):
     expected = score(model, tiny_encoder().tokenizer, TEXTS, max_length=24)
     found = run_serve_check(bundle, TEXTS, expected, 1e-4)
     assert found.passed, found.detail
-    assert found.n == len(TEXTS)
-    assert found.detail == ""
+    assert (found.n, found.by, found.detail) == (len(TEXTS), BY_TRANSFORMERS, "")
 
 
 def test_no_bundle_and_no_answer_are_failed_checks(tmp_path, bundle, monkeypatch):
