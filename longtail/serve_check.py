@@ -137,6 +137,7 @@ def check(bundle: Path, texts: Path, expected: Path, tolerance: float) -> ServeC
     # A NaN compares false with everything: it must not pass.
     differing = float(1.0 - (differences <= tolerance).mean())
     passed = differing <= (_ACROSS_SPLITS if combined else 0.0)
+    passed = passed and bool(np.isfinite(differences).all())
     largest = float(differences.max())
     detail = f"by {by}, {differing:.2%} of the probabilities differ by more than {tolerance:g}, "
     detail += f"one by {largest:.3g}"

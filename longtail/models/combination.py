@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from longtail import storage
 from longtail.config import CombinationSettings
 from longtail.cuts import Known
-from longtail.errors import StoreError
-from longtail.models.evidence import Scores
+from longtail.errors import DataError, StoreError
+from longtail.models.evidence import EncoderLogits, Scores
 from longtail.models.trees import Trees
 from longtail.thresholds import best_global_threshold
 
@@ -39,8 +39,12 @@ _ABOUT = "combination.json"
 _TREES = "trees.parquet"
 _PAIRS = "cooccurrence.parquet"
 _FORMAT = 1
-_PER_SOURCE = 20
+_PER_SOURCE = 12
 """Labels of a text, by each source, that the weighted sum is fitted on."""
+_LEAST_SPREAD = 1e-6
+"""Values of a source that differ by less are taken for equal."""
+_PLAIN = EncoderLogits.name
+"""Where it decides alone it is taken as it is: plain transformers must serve the same."""
 _LEAST_POSITIVES = 30
 """Fewer positives teach nothing about several sources."""
 _TOO_FEW = (
@@ -79,9 +83,14 @@ class WeightedSum:
         if known is not None:
             cells &= known
         targets = y[cells].astype(np.float64)
+        if not 0 < targets.sum() < len(targets):
+            share = (targets.sum() + 0.5) / (len(targets) + 1.0)
+            return cls(dict.fromkeys(sources, 0.0), float(scipy.special.logit(share)))
         values = np.stack([evidence[name][cells] for name in sources], axis=1).astype(np.float64)
-        centre, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
-        scaled = (values - centre) / spread
+        centre, spread = values.mean(axis=0), values.std(axis=0)
+        # What is the same everywhere says nothing, and must not weigh 1 / spread.
+        inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > _LEAST_SPREAD)
+        scaled = (values - centre) * inverse
 
         def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             weights, intercept = parameters[:-1], parameters[-1]
@@ -95,7 +104,7 @@ class WeightedSum:
         start = np.append(np.ones(len(sources)), -2.0)
         bounds = [(0.0, None)] * len(sources) + [(None, None)]
         found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-        weights = found[:-1] / spread
+        weights = found[:-1] * inverse
         names = dict(zip(sources, weights.tolist(), strict=True))
         return cls(names, float(found[-1] - weights @ centre))
 
@@ -140,7 +149,11 @@ class Combination:
 
         Args:
             evidence: float32 (n, L) of each source.
+
+        Raises:
+            DataError: a source gave a number that is not finite.
         """
+        _check_finite(evidence)
         sums = self.weighted.log_odds(evidence)
         if self.trees is None or not len(sums):
             return _sigmoid(sums)
@@ -213,8 +226,10 @@ class Combination:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{path}: not a whole combination ({error})") from error
         numbers = [*weights.values(), found.weighted.intercept]
-        if not set(weights) <= set(found.sources) or not np.isfinite(numbers).all():
+        if not weights or set(weights) != set(found.sources) or found.candidates < 1:
             raise StoreError(f"{path}: weights and sources contradict each other")
+        if not np.isfinite(numbers).all() or min(weights.values()) < 0.0:
+            raise StoreError(f"{path}: a weight is not a number of at least 0")
         return found
 
 
@@ -268,16 +283,19 @@ def cross_fit(
         The combination with out-of-fold probabilities for the texts.
 
     Raises:
+        DataError: a source gave a number that is not finite.
         ValueError: the shapes do not fit.
     """
     sources = tuple(evidence)
+    _check_finite(evidence)
+    _check_shapes(evidence, y, known, units, support)
     truth = y.toarray().astype(bool)
     positives = int((truth if known is None else truth & known).sum())
     enough = len(np.unique(units)) >= 2 * settings.folds and positives >= _LEAST_POSITIVES
     if not enough or len(sources) == 1:
-        notes = () if enough else (_TOO_FEW.format(len(truth), positives, sources[0]),)
-        first = WeightedSum({sources[0]: 1.0}, 0.0)
-        alone = Combination("one source", sources[:1], first, support, notes=notes)
+        first = _PLAIN if _PLAIN in sources else sources[0]
+        notes = () if enough else (_TOO_FEW.format(len(truth), positives, first),)
+        alone = _as_it_is(first, support, notes)
         return CrossFitted(alone, alone.probabilities(evidence), {}, {})
     fitter = _Fitter(evidence, truth, known, support, pairs, settings)
     folds = _folds(units, settings.folds, settings.seed)
@@ -296,6 +314,11 @@ def cross_fit(
     best = max(alone_f1, key=lambda name: alone_f1[name])
     if alone_f1[best] > reached[chosen]:
         notes = (*notes, _ONE_IS_BETTER.format(best))
+        if best == _PLAIN:
+            alone = _as_it_is(best, support, notes)
+            return CrossFitted(
+                alone, alone.probabilities(evidence), {**reached, **alone_f1}, losses
+            )
         sources, chosen = (best,), "one source"
         tried[chosen] = fitter.cross(folds, sources, learned=False)
     elif chosen == "weighted sum" and "learned" in tried:
@@ -311,9 +334,9 @@ def cooccurrence(y: sp.csr_array, known: Known = None) -> sp.csr_array:
         y: labels of the training texts, bool (n, L).
         known: bool (n, L); cells that are not known are in no count of both.
     """
-    counts = sp.csr_array(y, dtype=np.float32)
+    counts = sp.csr_array(y if known is None else y.multiply(known), dtype=np.float32)
     both = sp.csr_array(counts.T @ counts)
-    texts = both.diagonal() if known is None else counts.sum(axis=0)
+    texts = both.diagonal()
     both.setdiag(0.0)
     both.eliminate_zeros()
     if known is None:
@@ -360,9 +383,9 @@ class _Fitter:
         known = None if self.known is None else self.known[rows]
         weighted = WeightedSum.fit(evidence, truth, known, sources)
         method: Method = "weighted sum" if len(sources) > 1 else "one source"
-        found = Combination(method, sources, weighted, self.support, notes=notes)
+        summed = Combination(method, sources, weighted, self.support, notes=notes)
         if not learned:
-            return found
+            return summed
         found = Combination(
             "learned", sources, weighted, self.support, self.settings.candidates, self.pairs,
             notes=notes,
@@ -374,7 +397,7 @@ class _Fitter:
             seen = np.take_along_axis(known, cells.columns, axis=1).reshape(-1)
             targets, features = targets[seen], features[seen]
         if targets.all() or not targets.any():
-            return found
+            return summed
         trees = Trees.fit(features, targets, _monotone(sources), seed=self.settings.seed)
         return Combination(
             "learned", sources, weighted, self.support, self.settings.candidates, self.pairs,
@@ -410,14 +433,14 @@ class _Cells:
         parts += [best, best - best[:, :1]]
         parts.append(np.broadcast_to(np.arange(k, dtype=np.float32), best.shape))
         parts.append(np.log1p(combination.support).astype(np.float32)[columns])
-        parts.append(np.broadcast_to(expected.sum(axis=1, keepdims=True), best.shape))
+        parts.append(expected.sum(axis=1, keepdims=True) - expected)
         parts.append(_implied(expected, columns, combination))
         features = np.stack(parts, axis=-1).astype(np.float32, copy=False)
         return cls(columns, features.reshape(-1, features.shape[-1]))
 
 
 _SHARED = (
-    ("sum", 1), ("sum behind the best", 1), ("rank", -1), ("support", 0), ("labels expected", 0),
+    ("sum", 1), ("sum behind the best", 1), ("rank", -1), ("support", 0), ("others expected", 0),
     ("implied by others", 1),
 )  # fmt: skip
 
@@ -463,6 +486,32 @@ def _folds(units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]
     return order[unit] % folds
 
 
+def _as_it_is(source: str, support: NDArray[np.int64], notes: tuple[str, ...]) -> Combination:
+    """One source whose values are log-odds already."""
+    return Combination(
+        "one source", (source,), WeightedSum({source: 1.0}, 0.0), support, notes=notes
+    )  # fmt: skip
+
+
+def _check_finite(evidence: Evidence) -> None:
+    for name, values in evidence.items():
+        if not np.isfinite(values).all():
+            raise DataError(f"the source {name} gave a number that is not finite (NaN or infinite)")
+
+
+def _check_shapes(
+    evidence: Evidence,
+    y: sp.csr_array,
+    known: Known,
+    units: NDArray[np.int64],
+    support: NDArray[np.int64],
+) -> None:
+    found = {name: values.shape for name, values in evidence.items()}
+    found |= {} if known is None else {"known": known.shape}
+    if set(found.values()) != {y.shape} or (len(units), len(support)) != y.shape:
+        raise ValueError(f"{len(units)} units, {len(support)} labels, y {y.shape}, {found}")
+
+
 def _rows(evidence: Evidence, rows: NDArray[np.bool_]) -> dict[str, Scores]:
     return {name: values[rows] for name, values in evidence.items()}
 
@@ -479,6 +528,8 @@ def _log_loss(truth: NDArray[np.bool_], probabilities: Scores, known: Known) -> 
 
 
 def _read_pairs(path: Path, labels: int) -> sp.csr_array:
+    if not path.is_file():
+        raise StoreError(f"{path}: missing, so nobody knows which labels go together")
     table = storage.read_parquet(path)
     cells = (table["given"].to_numpy(), table["label"].to_numpy())
     if any(len(cell) and not 0 <= cell.min() <= cell.max() < labels for cell in cells):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -43,6 +44,9 @@ SOURCES: dict[str, type[Source]] = {
 PARTS = "parts.json"
 _COMBINATION = "combination"
 _SECOND = f"{BaselineLogits.name}.safetensors"
+_ENCODER = frozenset(
+    {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,17 +142,19 @@ class Ensemble:
         reading = self.reader.read([""])
         for name, source in self.sources.items():
             try:
-                found = source.score(reading).shape
+                scores = source.score(reading)
             except (ValueError, KeyError, IndexError) as error:
                 raise StoreError(
                     f"{directory / name}: does not fit the encoder ({error}): these parts do not "
                     "belong together"
                 ) from error
-            if found != (1, labels):
+            if scores.shape != (1, labels):
                 raise StoreError(
-                    f"{directory / name}: speaks of {found[1]} labels, the encoder of {labels}: "
-                    "these parts do not belong together"
+                    f"{directory / name}: speaks of {scores.shape[1]} labels, the encoder of "
+                    f"{labels}: these parts do not belong together"
                 )
+            if not np.isfinite(scores).all():
+                raise StoreError(f"{directory / name}: gives numbers that are not finite")
 
 
 def fit_sources(
@@ -208,12 +214,11 @@ def _second(model: Any, path: Path) -> Any:
 
 
 def parts_of(manifest: Mapping[str, Any], directory: str) -> dict[str, str]:
-    """SHA-256 of the files of a directory, and of the encoder's weights, by a bundle's manifest."""
+    """SHA-256 of the files of a directory, and of the encoder's, by a bundle's manifest."""
     return {
         name: str(entry["sha256"])
         for name, entry in manifest["files"].items()
-        if name == "model.safetensors"
-        or (name.startswith(f"{directory}/") and name != f"{directory}/{PARTS}")
+        if name in _ENCODER or (name.startswith(f"{directory}/") and name != f"{directory}/{PARTS}")
     }
 
 

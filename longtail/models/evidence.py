@@ -2,7 +2,7 @@
 
 A source says of each text how much speaks for each label, in whatever unit it likes: higher is
 more. What its numbers are worth is learned by :mod:`longtail.models.combination`. A new source is
-a class like those here, named in ``longtail.models.sources.SOURCES``. See
+a class like those here, named in ``longtail.models.ensemble.SOURCES``. See
 ``docs/reference/combination.md``.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -21,7 +22,6 @@ from longtail.models.reading import Reading
 _MEANING = "names.parquet"
 _WORDS = "name_words.parquet"
 _TOKEN = r"(?u)\b\w+\b"  # noqa: S105 - a pattern of words
-_NOT_A_WORD = re.compile(r"[\W_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -32,7 +32,9 @@ def in_words(label: str, *more: str) -> str:
         >>> in_words("implemented-in::rubyOnRails", "Written in Ruby.")
         'implemented in ruby On Rails. Written in Ruby.'
     """
-    words = _NOT_A_WORD.sub(" ", _CAMEL.sub(" ", label)).strip()
+    kept = (c if c.isalnum() or unicodedata.category(c).startswith("M") else " "
+            for c in _CAMEL.sub(" ", label))  # fmt: skip
+    words = " ".join("".join(kept).split())
     return ". ".join(part for part in (words, *more) if part)
 
 
@@ -69,6 +71,9 @@ class LabelNames:
             raise MissingEvidenceError(
                 "the encoder has no frozen layers, and trained ones know labels, not meanings"
             )
+        named = np.array([bool(name) for name in self.names])
+        # A label without a word is as close to a text as labels are in the mean.
+        meaning[~named] = meaning[named].mean(axis=0)
         self.vectors = meaning.astype(np.float16)
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,10 @@ class Neighbours:
         known = memory.known
         self.ids = tuple(memory.ids)
         self.vectors = memory.reading.vectors[self.encoder].astype(np.float16)
-        self.y = sp.csr_array(memory.y, dtype=np.float32)
+        self.y = sp.csr_array(
+            memory.y if known is None else memory.y.multiply(known), dtype=np.float32
+        )
+        self.y.eliminate_zeros()
         self.unknown = (
             sp.csr_array(self.y.shape, dtype=np.float32)
             if known is None
@@ -100,7 +103,8 @@ class Neighbours:
         for rows, nearest, similarities in self._nearest(reading, self.k):
             weights = _votes(nearest, similarities, self.temperature, len(self.ids))
             votes = (weights @ self.y).toarray()
-            cast = 1.0 - (weights @ self.unknown).toarray()
+            # Where nobody is left to vote, the share stays that of all texts.
+            cast = weights.sum(axis=1)[:, None] - (weights @ self.unknown).toarray()
             share = (votes + strength * prior) / (cast + strength)
             result[rows] = scipy.special.logit(np.clip(share, 1e-6, 1 - 1e-6))
         return result
@@ -116,6 +120,50 @@ class Neighbours:
                 close = tuple(float(similarities[row, j]) for j in at)
                 found.append(Similar(tuple(self.ids[j] for j in rows), close, rows))
         return found
+
+    def similar_with_label(
+        self, reading: Reading, given: NDArray[np.bool_], k: int
+    ) -> dict[tuple[int, int], Similar]:
+        """The k nearest annotated texts that have a label, without the text's near-duplicates.
+
+        Args:
+            reading: n texts.
+            given: bool (n, L), of which texts and labels to look for them.
+            k: annotated texts of each.
+
+        Returns:
+            By (text, label) of the cells that are given and have any.
+        """
+        asked = reading.vectors[self.encoder]
+        own = _own_units(_hashes(reading.texts), self.hashes, self.units)
+        having, cells = sp.csc_array(self.y), sp.csc_array(given)
+        found = {}
+        for label in np.flatnonzero(np.diff(cells.indptr)).tolist():
+            members = having.indices[having.indptr[label] : having.indptr[label + 1]]
+            rows = cells.indices[cells.indptr[label] : cells.indptr[label + 1]]
+            vectors = self.vectors[members].astype(np.float32).T
+            step = max(1, _BLOCK // max(len(members), 1))
+            for start in range(0, len(rows), step):
+                block = rows[start : start + step]
+                for row, close in zip(block.tolist(), asked[block] @ vectors, strict=True):
+                    if row in own:
+                        close[self.units[members] == own[row]] = -np.inf
+                    similar = self._best(members, close, k)
+                    if similar.ids:
+                        found[row, label] = similar
+        return found
+
+    def _best(self, rows: NDArray[Any], close: NDArray[np.float32], k: int) -> Similar:
+        """The k of some rows of the memory that are closest; -inf never is."""
+        if k < len(rows):
+            at = np.argpartition(-close, k - 1)[:k]
+            rows, close = rows[at], close[at]
+        order = np.lexsort((rows, -close))
+        order = order[np.isfinite(close[order])]
+        chosen = tuple(rows[order].tolist())
+        return Similar(
+            tuple(self.ids[row] for row in chosen), tuple(close[order].tolist()), chosen
+        )  # fmt: skip
 
     def save(self, directory: Path) -> None:
         """Write the memory as one Parquet file."""

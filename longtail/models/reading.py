@@ -71,7 +71,7 @@ class EncoderReader:
         parts = [split(model, frozen_layers) for model in self.models.values()]
         shared = [part for part in parts if part is not None]
         alike = len({weights_digest(part.lower) for part in shared}) == 1
-        self._lower = shared[0].lower if len(shared) == len(parts) and alike else None
+        self._lower = shared[0].lower.eval() if len(shared) == len(parts) and alike else None
         uppers = (
             [part.upper for part in shared] if self._lower is not None else self.models.values()
         )
