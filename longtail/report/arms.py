@@ -12,12 +12,15 @@ from longtail.report.words import (
     NOT_COMPUTED,
     arm_name,
     baseline,
+    combined,
+    decimal,
     duration,
     integer,
     listed,
     percent,
     plural,
     points,
+    source_name,
 )
 
 
@@ -55,6 +58,7 @@ _HEADLINE = (
     ("macro_f1", "macro-F1"),
     ("label_coverage", "label coverage"),
 )
+_WAYS = (("weighted sum", "All of them, added up"), ("learned", "All of them, learned"))
 _BASELINES = {"bce": "the BCE baseline", "matched": "the same combination with the BCE encoder"}
 
 
@@ -117,8 +121,8 @@ def arms_table(run: RunFiles) -> Table:
             for arm in run.arms
         ),
     ])  # fmt: skip
-    if any(part(run.metrics, "arms", arm, "fusion") for arm in run.arms):
-        rows.append(["Fused with the linear arm", *(_fused(run, arm) for arm in run.arms)])
+    if any(made := [combined(run, arm) for arm in run.arms]):
+        rows.append(["Combined", *(one or NOT_COMPUTED for one in made)])
     rows.append(["Training time", *(duration(training_seconds(run, arm)) for arm in run.arms)])
     if any(part(run.metrics, "arms", arm, "original_cohort") for arm in run.arms):
         cohort = [part(run.metrics, "arms", arm, "original_cohort") for arm in run.arms]
@@ -131,11 +135,39 @@ def arms_table(run: RunFiles) -> Table:
     return table("Every overall metric; the best of a row is bold.", names, rows)
 
 
-def _fused(run: RunFiles, arm: str) -> str:
-    weight = number(part(run.metrics, "arms", arm, "fusion").get("weight"))
-    if arm == "linear":
-        return NOT_COMPUTED
-    return f"weight {weight:g}" if weight else "no"
+def evidence_table(run: RunFiles) -> Table | None:
+    """What the candidate's sources are worth on validation; None where nothing was combined."""
+    about = part(run.metrics, "arms", "candidate", "combination")
+    reached, weights = (part(about, key) for key in ("validation_micro_f1", "weights"))
+    if not reached:
+        return None
+    ways = [(key, name) for key, name in _WAYS if key in reached]
+    sources = [key for key in reached if key not in dict(_WAYS)]
+    rows: list[list[str | Cell]] = [
+        [
+            _as_title(source_name(run, source)),
+            decimal(number(weights.get(source)), 2),
+            percent(number(reached[source]), 2),
+        ]
+        for source in sources
+    ]
+    rows += [[name, NOT_COMPUTED, percent(number(reached[key]), 2)] for key, name in ways]
+    caption = (
+        "The candidate's evidence. Each source's values have a unit of their own, so that a weight "
+        "says whether a source is in the sum, not how much it matters."
+    )
+    columns = ["Source", "Weight in the sum", "F1, micro, by itself on validation"]
+    return table(caption, columns, rows)
+
+
+def evidence_notes(run: RunFiles) -> list[str]:
+    """Why the candidate's combination is no more than it is; empty where all was used."""
+    notes = part(run.metrics, "arms", "candidate", "combination").get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+
+
+def _as_title(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _metric_row(run: RunFiles, metric: Metric) -> list[str | Cell]:

@@ -83,6 +83,8 @@ def _sections(run: RunFiles) -> dict[str, Any]:
         "comparison": arms.comparison(run),
         "arms": [(words.arm_name(arm), words.about_arm(run, arm), arm) for arm in run.arms],
         "arms_table": arms.arms_table(run) if run.arms else None,
+        "evidence": arms.evidence_table(run),
+        "evidence_notes": arms.evidence_notes(run),
         "selection": selection.selection_table(run),
         "selection_sentence": selection.selection_sentence(run),
         "thresholds": thresholds.threshold_table(run) if run.arms else None,

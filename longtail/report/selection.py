@@ -6,11 +6,11 @@ from typing import Any
 
 from longtail.report.files import RunFiles, number, part
 from longtail.report.table import Cell, Table, table
-from longtail.report.words import NOT_COMPUTED, duration, integer, loss_name, percent
+from longtail.report.words import duration, integer, loss_name, percent
 
 
 def selection_sentence(run: RunFiles) -> str:
-    """How the candidate was chosen; empty where there was nothing to choose."""
+    """How the candidate's loss was chosen; empty where there was nothing to choose."""
     rows = _rows(run)
     chosen = next((row for row in rows if row.get("chosen")), None)
     if chosen is None:
@@ -41,7 +41,6 @@ def selection_table(run: RunFiles) -> Table | None:
             percent(number(row.get("micro_f1")), 2),
             percent(number(row.get("macro_f1")), 2),
             integer(number(row.get("recognised_labels"))),
-            _weight(row),
             duration(number(row.get("seconds"))),
             *(
                 percent(run.overall(str(row.get("arm")), key), 2)
@@ -52,7 +51,7 @@ def selection_table(run: RunFiles) -> Table | None:
     ]
     columns = [
         "Loss", "F1, micro, on validation", "F1, macro, on validation", "Labels recognised there",
-        "Weight of the linear arm", "Training time", "F1, micro, on test", "F1, macro, on test",
+        "Training time", "F1, micro, on test", "F1, macro, on test",
         "Label coverage on test",
     ]  # fmt: skip
     caption = "The shortlist; the chosen loss is bold, and validation alone has chosen it."
@@ -66,8 +65,3 @@ def _rows(run: RunFiles) -> list[dict[str, Any]]:
 
 def _labels(row: dict[str, Any]) -> float:
     return number(row.get("recognised_labels")) or 0.0
-
-
-def _weight(row: dict[str, Any]) -> str:
-    weight = number(part(row, "fusion").get("weight"))
-    return NOT_COMPUTED if weight is None else f"{weight:g}"

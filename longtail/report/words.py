@@ -35,17 +35,28 @@ _ARMS = {
 }
 _ABOUT_ARMS = {
     "linear": "a linear model over TF-IDF, no neural network",
-    "bce": "the encoder trained with binary cross-entropy",
+    "bce": "the encoder trained with binary cross-entropy, by itself",
     "matched": "the candidate's combination with the BCE encoder: what it is without its loss",
     "champion": "the model that was live before this run, scored again on today's test texts",
     "best_champion": "the best champion of the last twelve months, scored again",
 }
 
 
+_SOURCES = {
+    "encoder": "the encoder",
+    "bce": "the encoder trained with bce",
+    "linear": "the linear model over words",
+    "neighbours": "similar annotated texts",
+    "names": "what the labels' names mean",
+    "name_words": "the words of the labels' names",
+}
+_METHODS = {"learned": "learned from", "weighted sum": "the weighted sum of"}
+
+
 def arm_name(arm: str) -> str:
     """Short name of an arm."""
     if arm.startswith(CONTENDER):
-        return f"{arm.removeprefix(CONTENDER)}, not chosen"
+        return f"{arm.removeprefix(CONTENDER)} alone"
     return _ARMS.get(arm, arm)
 
 
@@ -69,12 +80,48 @@ def loss_name(loss: str) -> str:
 def about_arm(run: RunFiles, arm: str) -> str:
     """One line on what an arm is."""
     if arm == "candidate":
-        return f"the same encoder, data and budget trained with {loss_name(candidate_loss(run))}"
+        return _about_candidate(run)
     if arm.startswith(CONTENDER):
-        loss = loss_name(arm.removeprefix(CONTENDER))
-        return f"the same trained with {loss}; validation preferred the candidate"
+        loss = arm.removeprefix(CONTENDER)
+        chosen = "the candidate is made with it" if loss == candidate_loss(run) else "not chosen"
+        return f"the same encoder and budget trained with {loss_name(loss)}, by itself; {chosen}"
     about = _ABOUT_ARMS.get(arm, "")
     return f"{about}; the baseline to beat" if arm == baseline(run) else about
+
+
+def combined(run: RunFiles, arm: str) -> str:
+    """How an arm combines its sources, such as ``learned from 6 sources``; empty where it does not.
+
+    A champion's bundle tells its sources alone.
+    """
+    about = part(run.metrics, "arms", arm, "combination")
+    sources = about.get("sources")
+    if not isinstance(sources, list) or not sources:
+        return ""
+    method = about.get("method")
+    if method == "one source":
+        return f"no: {source_name(run, str(sources[0]))} alone"
+    of = plural(len(sources), "source")
+    return f"{_METHODS[method]} {of}" if method in _METHODS else of
+
+
+def source_name(run: RunFiles, source: str) -> str:
+    """What a source of evidence is."""
+    if source == "encoder" and candidate_loss(run):
+        return f"the encoder trained with {candidate_loss(run)}"
+    return _SOURCES.get(source, source)
+
+
+def _about_candidate(run: RunFiles) -> str:
+    loss = f"the same encoder, data and budget trained with {loss_name(candidate_loss(run))}"
+    about = part(run.metrics, "arms", "candidate", "combination")
+    sources = about.get("sources")
+    if not isinstance(sources, list) or not sources or sources == ["encoder"]:
+        return loss
+    if about.get("method") == "one source":
+        return f"{source_name(run, str(sources[0]))} alone; no combination was better on validation"
+    names = listed([source_name(run, str(source)) for source in sources])
+    return f"{combined(run, 'candidate')} of evidence: {names}"
 
 
 def baseline(run: RunFiles) -> str:

@@ -291,7 +291,7 @@ def test_a_ladder_of_another_form_does_not_stop_the_page(run: Path, ladder: Any)
 
 def test_the_page_names_the_baseline_of_the_policy(run: Path) -> None:
     text = plain(rendered(run).text)
-    assert "binary cross-entropy; the baseline to beat" in text
+    assert "binary cross-entropy, by itself; the baseline to beat" in text
     assert "the same combination with the BCE encoder (" in text
     change(run, "verdict.json", lambda v: v["policy"].update(baseline="matched"))
     text = plain(rendered(run).text)
@@ -344,15 +344,59 @@ def test_a_metric_that_cannot_be_computed_is_a_dash(run: Path) -> None:
     assert "–" in page.text
 
 
-def test_a_fused_arm_is_shown_with_its_weight(run: Path) -> None:
-    assert "Fused with the linear arm" not in rendered(run).text
+def combine(run: Path, arm: str, **about: Any) -> None:
+    def edit(metrics: Any) -> None:
+        metrics["arms"][arm]["combination"] = about
 
-    def fuse(metrics: Any) -> None:
-        metrics["arms"]["bce"]["fusion"] = {"weight": 6.0, "validation_micro_f1": 0.6}
-        metrics["arms"]["candidate"]["fusion"] = {"weight": 0.0}
+    change(run, "metrics.json", edit)
 
-    change(run, "metrics.json", fuse)
-    assert "Fused with the linear arm – weight 6 no no no" in plain(rendered(run).text)
+
+NOTE = "The source names is left out: no label has a word in its name."
+COMBINED: dict[str, Any] = {
+    "method": "learned", "sources": ["encoder", "linear", "neighbours"], "notes": [NOTE],
+    "weights": {"encoder": 0.8125, "linear": 1.5, "neighbours": 0.0},
+    "validation_micro_f1": {"weighted sum": 0.61, "learned": 0.62, "encoder": 0.55, "linear": 0.5,
+                            "neighbours": 0.4123},
+}  # fmt: skip
+
+
+def test_what_is_combined_is_shown_source_by_source(run: Path) -> None:
+    assert "What the candidate combines" not in rendered(run).text
+    combine(run, "candidate", **COMBINED)
+    combine(run, "matched", **{**COMBINED, "method": "weighted sum", "sources": ["bce", "linear"]})
+    combine(run, "champion", sources=["encoder", "bce"])
+    text = plain(rendered(run).text)
+
+    assert "What the candidate combines" in text
+    assert NOTE in text
+    assert (
+        "The encoder trained with db 0.81 55.00 % The linear model over words 1.50 50.00 %" in text
+    )
+    assert "Similar annotated texts 0.00 41.23 % All of them, added up – 61.00 %" in text
+    assert "All of them, learned – 62.00 %" in text
+    assert "learned from 3 sources of evidence: the encoder trained with db, the linear" in text
+    row = "Combined – – the weighted sum of 2 sources learned from 3 sources 2 sources –"
+    assert row in text
+
+
+def test_one_source_alone_is_said_to_be_so(run: Path) -> None:
+    why = "No combination is better on validation than linear alone, which decides."
+    alone = {"method": "one source", "sources": ["linear"], "notes": [why]}
+    combine(run, "candidate", **{**COMBINED, **alone, "weights": {"linear": 2.0}})
+    text = plain(rendered(run).text)
+
+    assert why in text
+    assert "The encoder trained with db – 55.00 % The linear model over words 2.00 50.00 %" in text
+    assert "the linear model over words alone; no combination was better on validation" in text
+
+
+def test_too_few_texts_for_a_combination_are_said_to_be_so(run: Path) -> None:
+    combine(run, "candidate", method="one source", sources=["encoder"], notes=["Too few."],
+            weights={"encoder": 1.0}, validation_micro_f1={})  # fmt: skip
+    text = plain(rendered(run).text)
+
+    assert "What the candidate combines Too few." in text
+    assert "Combined – – – no: the encoder trained with db alone – –" in text
 
 
 def test_an_override_is_never_hidden(run: Path) -> None:

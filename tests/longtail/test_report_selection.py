@@ -12,6 +12,7 @@ from longtail.report.arms import arms_table
 from longtail.report.files import RunFiles
 from longtail.report.selection import selection_sentence, selection_table
 from longtail.report.thresholds import history_figure
+from longtail.report.words import about_arm
 
 NOBODY = RunFiles(Path("run"), dt.datetime(2026, 11, 22, tzinfo=dt.UTC), {})
 
@@ -19,7 +20,7 @@ NOBODY = RunFiles(Path("run"), dt.datetime(2026, 11, 22, tzinfo=dt.UTC), {})
 def entry(loss, arm, micro_f1, labels, *, chosen=False):
     return {
         "loss": loss, "arm": arm, "chosen": chosen, "seconds": 90.0, "micro_f1": micro_f1,
-        "macro_f1": 0.4, "recognised_labels": labels, "fusion": {"weight": 1.5},
+        "macro_f1": 0.4, "recognised_labels": labels,
     }  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def run(needed, *rows):
 
 
 DB = entry("db", "candidate-db", 0.52, 100)
-ASL = entry("asl", "candidate", 0.55, 90, chosen=True)
+ASL = entry("asl", "candidate-asl", 0.55, 90, chosen=True)
 
 
 def test_a_run_with_one_loss_has_no_selection():
@@ -54,14 +55,16 @@ def test_the_table_has_every_loss_on_validation_and_on_test():
         ["db", "52.00\N{NARROW NO-BREAK SPACE}%"], ["asl", "55.00\N{NARROW NO-BREAK SPACE}%"]
     ]  # fmt: skip
     assert [row[0].css for row in table.rows] == ["", "best"]
-    assert table.rows[0][6].text == "51.00\N{NARROW NO-BREAK SPACE}%"
-    assert table.rows[0][4].text == "1.5"
+    assert table.rows[0][5].text == "51.00\N{NARROW NO-BREAK SPACE}%"
 
 
-def test_what_was_not_chosen_is_named_so_among_the_arms():
-    columns = arms_table(run(80, DB, ASL)).columns
-    assert "Candidate" in columns
-    assert "db, not chosen" in columns
+def test_the_encoders_of_the_shortlist_are_named_by_their_loss_among_the_arms():
+    found = run(80, DB, ASL)
+    found.metrics["arms"]["candidate"] = {"loss": "asl", "overall": {"micro_f1": 0.6}}
+    columns = arms_table(found).columns
+    assert {"Candidate", "db alone", "asl alone"} <= set(columns)
+    assert about_arm(found, "candidate-asl").endswith("; the candidate is made with it")
+    assert about_arm(found, "candidate-db").endswith("; not chosen")
 
 
 def test_every_training_is_a_line_of_its_own_in_a_legend_that_fits():
@@ -73,6 +76,6 @@ def test_every_training_is_a_line_of_its_own_in_a_legend_that_fits():
     drawn = re.findall(r'class="ln ([^"]+)"', panel.body)
     assert len(drawn) == 2 * len(set(drawn)) == 2 * len(names)  # in the legend and in the plot
     assert all(f".{css.split()[0]}{{stroke" in FIGURE_CSS for css in drawn)
-    named = re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]*not chosen)</text>', panel.body)
+    named = re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]*alone)</text>', panel.body)
     assert len(named) == 2
     assert all(float(x) + 5.6 * len(name) <= WIDTH for x, name in named)
