@@ -34,8 +34,8 @@ from longtail.models.ladder import (
     ENCODER,
     LINEAR,
     Stacking,
+    probabilities_of,
     sums,
-    tested,
     without_the_loss,
 )
 from longtail.models.neighbours import Neighbours
@@ -209,7 +209,7 @@ class _Combining:
         )  # fmt: skip
         fitted = self._stacking.fit(without_the_loss(evidence, near.validation))
         write_scores(directory, self.data, "validation", fitted.out_of_fold)
-        scores = tested(fitted, without_the_loss(on_test, near.test))
+        scores = probabilities_of(fitted, without_the_loss(on_test, near.test))
         write_scores(directory, self.data, "test", scores)
         self._describe(directory, "bce", fitted, [], started)
 

@@ -16,7 +16,7 @@ from longtail.code_fingerprint import code_fingerprint
 from longtail.config import CombinationSettings, SplitName
 from longtail.models.combination import CrossFitted
 from longtail.models.evidence import Scores
-from longtail.models.ladder import BCE, ENCODER, LINEAR, sums, tested, without_the_loss
+from longtail.models.ladder import BCE, ENCODER, LINEAR, probabilities_of, sums, without_the_loss
 from longtail.predictions import read_predictions
 from tasks.arms import LADDER, write_arm
 from tasks.cells import CELL, PARTS, read_evidence
@@ -121,7 +121,7 @@ def _write(
     started: float,
 ) -> None:
     write_scores(directory, data, "validation", fitted.out_of_fold)
-    write_scores(directory, data, "test", tested(fitted, on_test))
+    write_scores(directory, data, "test", probabilities_of(fitted, on_test))
     about = about_combination(fitted, notes)
     write_arm(
         directory, arm=directory.name, seconds=time.monotonic() - started, combination=about,

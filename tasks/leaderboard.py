@@ -39,7 +39,7 @@ from longtail.evaluation import ArmEvaluation, evaluate
 from longtail.gate import GateInputs, Verdict, decide
 from longtail.metrics import Scores
 from longtail.models.combination import WeightedSum
-from longtail.models.ladder import ENCODER, LINEAR, Stacking, tested
+from longtail.models.ladder import ENCODER, LINEAR, Stacking, probabilities_of
 from longtail.predictions import read_predictions
 from longtail.report.leaderboard import LEADERBOARD, render_leaderboard
 from longtail.selection import on_validation
@@ -319,7 +319,7 @@ class _Bench:
             {ENCODER: self._logits(cell, part), LINEAR: self.decisions[part]} for part in PARTS
         )
         fitted = self._stacking.fit(validation, "weighted sum")
-        scores = {"validation": fitted.out_of_fold, "test": tested(fitted, test)}
+        scores = {"validation": fitted.out_of_fold, "test": probabilities_of(fitted, test)}
         seconds = storage.read_json(cell.directory / CELL)["seconds"]
         return _Made(scores, seconds, _multiple(fitted.combination.weighted))
 

@@ -93,7 +93,7 @@ def sums(stacking: Stacking, evidence: Evidence, on_test: Evidence) -> Iterator[
             continue
         added += new
         fitted = stacking.fit({source: evidence[source] for source in added}, "weighted sum")
-        yield Sum(key, name, tuple(added), fitted.out_of_fold, tested(fitted, on_test))
+        yield Sum(key, name, tuple(added), fitted.out_of_fold, probabilities_of(fitted, on_test))
 
 
 def without_the_loss(evidence: Evidence, bce: Evidence) -> dict[str, Scores]:
@@ -108,7 +108,7 @@ def without_the_loss(evidence: Evidence, bce: Evidence) -> dict[str, Scores]:
     return {BCE: bce[BCE], **rest, **near}
 
 
-def tested(fitted: CrossFitted, on_test: Evidence) -> Scores:
+def probabilities_of(fitted: CrossFitted, on_test: Evidence) -> Scores:
     """Test probabilities of a combination, from evidence that may have more than it asks for."""
     sources = fitted.combination.sources
     return fitted.combination.probabilities({name: on_test[name] for name in sources})

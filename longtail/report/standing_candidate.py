@@ -121,12 +121,11 @@ def candidate_answer(standings: Standings) -> list[str]:
     if not found:
         return []
     several = len(standings.data_sets) > 1
-    losses = listed(sorted({one.loss for one in found.values()}))
-    without = _without(standings.data_sets)
+    encoder = f"the encoder trained with {listed(sorted({one.loss for one in found.values()}))}"
     held = "; ".join(_beats(key, found, several=several) for key in _JUDGED)
-    what = f"The candidate, all evidence combined around the encoder trained with {losses}{without}"
     return [
-        f"{what}: {held}.",
+        f"The candidate is all evidence combined around {encoder}{_without(standings.data_sets)}.",
+        f"On {_THREE} {held}.",
         _loss_alone(found, standings.confidence, several=several),
         _promoted(found, several=several),
     ]
@@ -139,35 +138,32 @@ def _without(data_sets: tuple[DataSetLines, ...]) -> str:
 
 def _beats(key: str, found: Mapping[str, CandidateLines], *, several: bool) -> str:
     """Where the candidate beats an opponent on all three measures, and where that is sure."""
-    wins = {name: not any(sides(one.opponent(key).change)[1:]) for name, one in found.items()}
-    won = [name for name, all_three in wins.items() if all_three]
-    sure = [name for name in won if found[name].opponent(key).gain["lower"] > 0]
-    lost = [f"{name} ({listed(_behind(found[name].opponent(key)))})"
-            for name in found if name not in won]  # fmt: skip
-    said = f"it {'beats' if won else 'does not beat'} {_OPPONENTS[key]} on {_THREE}"
-    if several:
-        where = "every data set" if not lost else listed(won)
-        said += f" on {where}" if won else " on any data set"
-    if lost:
-        said += f", but not on {listed(lost)}" if won and several else f": {listed(lost)}"
-    chance = _certain(won, sure, several=several)
-    return f"{said}{chance}"
-
-
-def _behind(opponent: Opponent) -> list[str]:
-    _, worse, level = sides(opponent.change)
-    return [*worse, *level]
-
-
-def _certain(won: list[str], sure: list[str], *, several: bool) -> str:
-    """Whether the gains in micro-F1 of the data sets that are won are more than chance."""
+    against = {name: one.opponent(key) for name, one in found.items()}
+    won = [name for name, opponent in against.items() if not _behind(opponent)]
+    sure = [name for name in won if against[name].gain["lower"] > 0]
+    lost = [(f"on {name} " if several else "") + f"({_behind(opponent)})"
+            for name, opponent in against.items() if name not in won]  # fmt: skip
+    name = _OPPONENTS[key]
     if not won:
-        return ""
+        return f"it does not beat {name} {listed(lost)}"
+    where = (f" on {listed(won)}" if lost else " on every data set") if several else ""
+    beaten = f"it beats {name}{where} ({_certain(won, sure)})"
+    return f"{beaten}, but not {listed(lost)}" if lost else beaten
+
+
+def _behind(opponent: Opponent) -> str:
+    """The measures in which the candidate is not above an opponent, each with its change."""
+    changes = {name: signed(opponent.change.get(key)) for key, name in METRICS.items()}
+    return listed([f"{name} {change} pt" for name, change in changes.items() if change[0] != "+"])
+
+
+def _certain(won: list[str], sure: list[str]) -> str:
+    """Whether the gains in micro-F1 of the data sets that are won are more than chance."""
     if len(sure) == len(won):
-        return ", in micro-F1 by more than chance"
-    if sure and several:
-        return f", in micro-F1 by more than chance on {listed(sure)}"
-    return ", though in micro-F1 it may be chance"
+        return "in micro-F1 by more than chance"
+    if sure:
+        return f"in micro-F1 by more than chance on {listed(sure)}"
+    return "in micro-F1 it may be chance"
 
 
 def _loss_alone(found: Mapping[str, CandidateLines], confidence: float, *, several: bool) -> str:

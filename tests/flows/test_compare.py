@@ -23,7 +23,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 EXPORTS = {"desk": FIXTURES / "tickets.jsonl", "shop": FIXTURES / "tickets_week2.jsonl"}
 
 
-def compare(out, encoder, *more, losses="bce,db"):
+def compare(out, encoder, *more, losses="bce,db-soft"):
     data = [part for name, path in EXPORTS.items() for part in ("--data", f"{name}={path}")]
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -45,6 +45,16 @@ def numbers(out):
     """The leaderboard without what a second training takes in seconds."""
     rows = storage.read_json(out / "leaderboard.json")["rows"]
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def candidates(out):
+    """The leaderboard's candidates, without seconds."""
+    found = storage.read_json(out / "leaderboard.json")["candidates"]
+    rows = [row for one in found.values() for row in one["ladder"]]
+    rows += [held["opponent"] for one in found.values() for held in one["against"]]
+    for row in rows:
+        del row["seconds"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +85,7 @@ def test_every_loss_and_seed_is_trained_on_every_data_set(done):
     names = [re.sub("-[0-9a-f]{12}$", "", name) for name in cells(done)]
     assert sorted(names) == [
         f"data/{data}/cells/{loss}-seed{seed}"
-        for data in EXPORTS for loss in ("bce", "db") for seed in (0, 1)
+        for data in EXPORTS for loss in ("bce", "db-soft") for seed in (0, 1)
     ]  # fmt: skip
 
 
@@ -85,17 +95,58 @@ def test_the_leaderboard_has_every_setting_and_the_linear_arm(done):
 
     settings = {(row["data"], row["fused"], row["loss"]) for row in board["rows"]}
     assert settings == {(data, fused, loss) for data in EXPORTS for fused in (False, True)
-                        for loss in ("bce", "db", "linear")}  # fmt: skip
+                        for loss in ("bce", "db-soft", "linear")}  # fmt: skip
     for row in board["rows"]:
         assert row["seeds"] == ([] if row["loss"] == "linear" else [0, 1])
         assert (row["gain"] is None) == (row["loss"] == "bce")
         assert 0 <= row["mean"]["micro_f1"] <= 1
-        assert (row["fusion_weight"] > 0) <= row["fused"]
+        assert row["fused"] or row["fusion_weight"] == 0
     linear = {row["fused"]: row for row in board["rows"]
               if (row["data"], row["loss"]) == ("desk", "linear")}  # fmt: skip
     assert linear[True]["mean"] == linear[False]["mean"]
     assert linear[True]["gain"] != linear[False]["gain"]  # over BCE fused, and alone
     assert [one["name"] for one in board["data"]] == list(EXPORTS)
+
+
+@pytest.mark.slow
+def test_the_candidate_of_every_seed_has_its_ladder_and_a_verdict(done):
+    board = storage.read_json(done / "leaderboard.json")
+
+    assert list(board["candidates"]) == list(EXPORTS)
+    for name, found in board["candidates"].items():
+        assert (found["loss"], found["seeds"]) == ("db-soft", [0, 1])
+        assert [one["key"] for one in found["against"]] == ["bce", "fused_bce", "matched", "linear"]
+        assert [one["seed"] for one in found["verdicts"]] == [0, 1]
+        rows = {row["loss"]: row for row in board["rows"]
+                if row["data"] == name and not row["fused"]}  # fmt: skip
+        ladder = {row["key"]: row for row in found["ladder"]}
+        assert ladder["bce"]["values"] == rows["bce"]["values"]
+        assert ladder["encoder"]["values"] == rows["db-soft"]["values"]
+        assert (ladder["bce_half"]["gain"], *ladder["bce_half"]["change"]) == (None,)
+
+
+@pytest.mark.slow
+def test_the_first_sum_of_the_ladder_is_the_loss_fused_with_the_linear_arm(done):
+    board = storage.read_json(done / "leaderboard.json")
+    fused = {row["data"]: row for row in board["rows"]
+             if row["fused"] and row["loss"] == "db-soft"}  # fmt: skip
+
+    steps = {row["key"]: row for row in board["candidates"]["desk"]["ladder"]}
+    assert steps["linear"]["values"] == fused["desk"]["values"]
+    assert [key for key in steps if key not in ("bce_half", "bce", "encoder")] == [
+        "linear", "neighbours", "names", "both_encoders", "candidate",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_a_cell_has_no_evidence_of_is_left_out_and_told(done):
+    """All layers are trained, so nothing says what a label's name means."""
+    (cell, *_) = (done / name / "cell.json" for name in cells(done))
+    assert storage.read_json(cell)["evidence"] == ["encoder", "neighbours", "name_words"]
+
+    note = "The source names is left out: the encoder has no frozen layers"
+    assert note in (done / "results.md").read_text()
+    assert note in (done / "leaderboard.html").read_text()
 
 
 @pytest.mark.slow
@@ -106,7 +157,7 @@ def test_page_and_markdown_are_written_without_a_path(done):
         assert str(done) not in page
         assert str(FIXTURES) not in page
     assert (done / "results" / "desk.svg").is_file()
-    assert "--losses bce,db" in (done / "results.md").read_text()
+    assert "--losses bce,db-soft" in (done / "results.md").read_text()
 
 
 # ── going on ─────────────────────────────────────────────────────────────────────────────────
@@ -127,13 +178,39 @@ def test_only_a_missing_and_a_damaged_cell_are_trained_again(done, copy, encoder
     before = cells(copy)
     missing, damaged = min(before), max(before)
     shutil.rmtree(copy / missing)
-    (copy / damaged / "test.parquet").write_bytes(b"half of")
+    (copy / damaged / "test_encoder.parquet").write_bytes(b"half of")
 
     assert compare(copy, encoder)[0] == 0
     after = cells(copy)
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {missing, damaged}
     assert numbers(copy) == numbers(done)
+
+
+@pytest.mark.slow
+def test_a_candidate_that_a_kill_left_half_is_made_again(done, copy, encoder):
+    def stamps():
+        return {path.parent: path.stat().st_mtime_ns
+                for path in copy.glob("data/*/combined/*/manifest.json")}  # fmt: skip
+
+    before = stamps()
+    assert len(before) == 4
+    damaged = min(before)
+    (damaged / "matched" / "test.parquet").unlink()
+    (copy / "leaderboard.json").unlink()
+
+    assert compare(copy, encoder)[0] == 0
+    after = stamps()
+    assert {path for path in after if after[path] != before[path]} == {damaged}
+    assert candidates(copy) == candidates(done)
+
+
+@pytest.mark.slow
+def test_without_the_default_loss_there_is_no_candidate(copy, encoder):
+    assert compare(copy, encoder, losses="bce")[0] == 0
+
+    assert storage.read_json(copy / "leaderboard.json")["candidates"] == {}
+    assert "The candidate" not in (copy / "leaderboard.html").read_text()
 
 
 @pytest.mark.slow
@@ -150,6 +227,7 @@ def test_two_shards_make_the_same_leaderboard_as_one(done, tmp_path, encoder):
     assert first.items() <= cells(out).items()
     assert "Leaderboard:" in said
     assert numbers(out) == numbers(done)
+    assert candidates(out) == candidates(done)
     assert cells(out).keys() == cells(done).keys()  # their splits are the same, bit by bit
 
 
@@ -212,7 +290,7 @@ def test_a_loss_that_diverges_does_not_keep_the_others_from_it(
 ):
     train = flows.compare.train_cell
     for name in cells(copy):
-        if "bce-seed0" in name or "db-seed1" in name:
+        if "bce-seed0" in name or "db-soft-seed1" in name:
             shutil.rmtree(copy / name)
 
     def diverging(directory, *rest):

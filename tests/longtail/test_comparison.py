@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from longtail.comparison import Scored, Setting, leaderboard, paired_gain
+from longtail.comparison import Scored, Setting, climbed, compared, leaderboard, paired_gain
 
 NAN = float("nan")
 EQUAL = [[3, 1, 1], [2, 0, 2]]
@@ -175,3 +175,35 @@ def test_data_sets_and_policies_keep_their_order_and_the_best_comes_first():
         for data in ("shop", "desk") for fused in (False, True) for policy in ("label", "global")
     ]  # fmt: skip
     assert [row.setting.loss for row in rows[:3]] == ["db", "asl", "bce"]
+
+
+# ── one against another ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_of_several_seeds_meets_a_model_without_one_in_every_seed():
+    ones = [scored(seed, [[seed, 1, 1]], micro=seed / 10) for seed in (3, 1)]
+    row = compared(ones, [scored(None, [[4, 0, 0]], loss="linear", micro=0.9)])
+
+    assert row.seeds == (1, 3)
+    assert row.change["micro_f1"] == pytest.approx(0.2 - 0.9)
+    assert row.gain is not None
+    assert row.gain.gain == pytest.approx((f1(1, 1, 1) + f1(3, 1, 1)) / 2 - 1)
+
+
+def test_a_row_compared_with_nothing_has_no_gain():
+    row = compared([scored(0)], [])
+
+    assert (row.gain, row.change) == (None, {})
+
+
+def test_each_step_of_a_ladder_is_compared_with_the_one_before():
+    steps = [[scored(seed, [[hits, 1, 1]], loss=f"step {hits}", micro=hits / 10)
+              for seed in (0, 1)] for hits in (2, 5, 4)]  # fmt: skip
+
+    rows = climbed(steps)
+
+    assert [row.setting.loss for row in rows] == ["step 2", "step 5", "step 4"]
+    assert rows[0].gain is None
+    assert rows[1].change["micro_f1"] == pytest.approx(0.3)
+    assert rows[2].change["micro_f1"] == pytest.approx(-0.1)
+    assert rows[2].gain.gain == pytest.approx(f1(4, 1, 1) - f1(5, 1, 1))

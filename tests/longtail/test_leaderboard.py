@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longtail import storage
-from longtail.comparison import Scored, Setting, leaderboard
+from longtail.comparison import Scored, Setting, climbed, compared, leaderboard
 from longtail.errors import StoreError
 from longtail.report.leaderboard import LEADERBOARD, render_leaderboard
 from longtail.report.published import REUTERS, published_for
@@ -41,7 +41,7 @@ def about(name="desk", **changed):
 def write(root, rows, data=None, **changed):
     storage.write_json(root / LEADERBOARD, {
         "command": "longtail compare --data desk=desk.csv", "baseline": "bce", "confidence": 0.95,
-        "draws": 2000, "data": data or [about()],
+        "draws": 2000, "data": data or [about()], "candidates": {},
         "rows": [row.to_json() for row in leaderboard(rows, draws=200)],
     } | changed)  # fmt: skip
     page = render_leaderboard(root)
@@ -210,6 +210,154 @@ def test_the_data_set_and_the_command_are_there(tmp_path):
         assert "22.7 million weights, 1 layer of it trained (1.9 million weights), on cpu" in page
         assert "linear arm that serves has learned from: train and validation." in page
         assert "longtail compare --data desk=desk.csv" in page
+
+
+# ── the candidate ────────────────────────────────────────────────────────────────────────────
+
+
+def candidate(name="desk", *, micro=0.6, against=(0.5, 0.5, 0.59, 0.4), blocked=(), **changed):
+    """Two seeds of a candidate, what leads to it and what it is held against."""
+
+    def seeds(loss, value):
+        return [scored(loss, seed, value + seed / 100, value / 2, value, data=name)
+                for seed in (0, 1)]  # fmt: skip
+
+    ones = seeds("learning over all cells", micro)
+    steps = [seeds("BERT + BCE, cut at 0.5", 0.4), seeds("tuned thresholds", 0.5), ones]
+    others = dict(zip(("bce", "fused_bce", "matched", "linear"), against, strict=True))
+    held = []
+    for key, value in others.items():
+        row = compared(ones, seeds(key, value), draws=200).to_json()
+        held.append({"key": key, "opponent": compared(seeds(key, value), ()).to_json(),
+                     "change": row["change"], "gain": row["gain"]})  # fmt: skip
+    verdicts = [
+        {"seed": seed, "decision": "block" if seed in blocked else "promote",
+         "blocked_by": ["Micro-F1 is not shown to be above BCE."] if seed in blocked else [],
+         "warnings": []}
+        for seed in (0, 1)
+    ]  # fmt: skip
+    return {
+        "loss": "db-soft", "policy": "group", "seeds": [0, 1], "methods": ["learned"] * 2,
+        "notes": [], "ladder": [row.to_json() for row in climbed(steps, draws=200)],
+        "against": held, "verdicts": verdicts,
+    } | changed  # fmt: skip
+
+
+def test_the_ladder_shows_what_every_step_adds(tmp_path):
+    _, markdown = write(tmp_path, pair(), candidates={"desk": candidate()})
+
+    ladder = table(markdown)
+    assert list(ladder) == ["BERT + BCE, cut at 0.5", "tuned thresholds", "learning over all cells"]
+    first, second, last = ladder.values()
+    assert (first["micro-F1"], first["micro-F1 gain"]) == ("40.50 ± 0.71", "–")
+    assert (second["micro-F1 gain"], second["interval"]) == ("+10.00", "+10.00 … +10.00")
+    assert (last["macro-F1 gain"], last["coverage gain"]) == ("+5.00", "+10.00")
+
+
+def test_the_candidate_is_held_against_the_others_and_judged_seed_by_seed(tmp_path):
+    html, markdown = write(tmp_path, pair(), candidates={"desk": candidate(blocked=[1])})
+
+    held = table(markdown, 1)
+    assert list(held) == [
+        "BCE by itself", "BCE added up with the linear arm",
+        "the same combination with the BCE encoder", "the linear arm",
+    ]  # fmt: skip
+    assert held["the linear arm"]["micro-F1"] == "40.50 ± 0.71"
+    assert held["the linear arm"]["lower bound"] == "+20.00"
+    verdicts = table(markdown, 2)
+    assert verdicts["0"]["verdict"] == "promoted"
+    assert verdicts["1"]["verdict"] == "blocked"
+    assert verdicts["1"]["reasons and warnings"] == "Micro-F1 is not shown to be above BCE."
+    assert "<h3>The candidate</h3>" in html
+    assert "### desk: the candidate" in markdown
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [
+        (
+            [{}, {}],
+            [
+                (
+                    "On all of micro-F1, macro-F1 and label coverage it beats BCE by itself on "
+                    "every data set (in micro-F1 by more than chance); it beats"
+                ),
+                (
+                    "What the loss alone brings, the rest of the combination being equal: on desk "
+                    "micro-F1 +1.00 pt (95 % interval +1.00 to +1.00), macro-F1 +0.50 pt and label "
+                    "coverage +1.00 pt; on shop"
+                ),
+                "As a first release the gate promotes it in every seed on every data set.",
+            ],
+        ),
+        (
+            [{}, {"against": (0.5, 0.6, 0.6, 0.65), "blocked": [0]}],
+            [
+                (
+                    "it beats BCE added up with the linear arm on desk (in micro-F1 by more than "
+                    "chance), but not on shop (micro-F1 ±0.00 pt, macro-F1 ±0.00 pt and label "
+                    "coverage ±0.00 pt);"
+                ),
+                (
+                    "it beats the linear arm on desk (in micro-F1 by more than chance), but not on "
+                    "shop (micro-F1 −5.00 pt, macro-F1 −2.50 pt and label coverage −5.00 pt)."
+                ),
+                (
+                    "As a first release the gate promotes it on desk in every seed; on shop in 1 "
+                    "of 2 seeds (blocked with seed 0)."
+                ),
+            ],
+        ),
+        (
+            [{"against": (0.7,) * 4, "blocked": [0, 1]}] * 2,
+            [
+                (
+                    "it does not beat BCE by itself on desk (micro-F1 −10.00 pt, macro-F1 −5.00 pt "
+                    "and label coverage −10.00 pt) and on shop (micro-F1"
+                ),
+                "on desk in 0 of 2 seeds (blocked with seed 0 and 1); on shop in 0 of 2 seeds",
+            ],
+        ),
+    ],
+)
+def test_the_answer_begins_with_the_candidate(tmp_path, candidates, expected):
+    made = {name: candidate(name, **changed)
+            for name, changed in zip(("desk", "shop"), candidates, strict=True)}  # fmt: skip
+    html, markdown = write(
+        tmp_path, [*pair(), *pair("shop")], [about(), about("shop")], candidates=made
+    )
+
+    for sentence in expected:
+        assert sentence in html
+    first = markdown.partition("## The answer")[2].strip().partition("\n")[0]
+    assert first == (
+        "- The candidate is all evidence combined around the encoder trained with db-soft."
+    )
+
+
+def test_one_data_set_needs_no_name(tmp_path):
+    html, _ = write(tmp_path, pair(), candidates={"desk": candidate(blocked=[0])})
+
+    assert "As a first release the gate promotes it in 1 of 2 seeds (blocked with seed 0)." in html
+    assert "pt and label coverage +1.00 pt.</li>" in html
+
+
+def test_a_data_set_without_a_candidate_is_named(tmp_path):
+    html, _ = write(
+        tmp_path, [*pair(), *pair("shop")], [about(), about("shop")],
+        candidates={"desk": candidate()},
+    )  # fmt: skip
+
+    assert "trained with db-soft (there is none on shop)." in html
+
+
+def test_what_is_less_than_learned_is_told(tmp_path):
+    notes = ["The source names is left out: no label has a word in its name."]
+    made = candidate(methods=["learned", "weighted sum"], notes=notes)
+    html, _ = write(tmp_path, pair(), candidates={"desk": made})
+
+    assert "Of 2 seeds, 1 did not learn over all cells: weighted sum." in html
+    assert notes[0] in html
 
 
 # ── the published table ──────────────────────────────────────────────────────────────────────
