@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+import scipy.special
 
 from longtail import storage
-from longtail.config import GROUPS, FusionSettings, ThresholdSettings
-from longtail.fusion import fit_fusion, fuse, logits_of
+from longtail.config import GROUPS, CombinationSettings, ThresholdSettings
 from longtail.labels import LabelGroups, LabelSpace
 from longtail.metrics import f1, text_counts
+from longtail.models.ladder import ENCODER, Stacking, probabilities_of
 from longtail.predictions import Predictions, read_predictions
 from longtail.significance import sum_by_unit
 from longtail.thresholds import decide, fit_thresholds
@@ -93,7 +94,7 @@ def read_pool(directory: Path) -> list[Population]:
         if not cells:
             continue
         scored = np.flatnonzero(folds == fold)
-        reader = _Reader(rows, y, units[scored], scored)
+        reader = _Reader(rows, y, units, scored)
         found.append(reader.population(directory.name, int(fold), cells))
     return found
 
@@ -157,12 +158,24 @@ def _cells(directory: Path, fold: int) -> Iterator[tuple[tuple[str, int], _Cell]
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns the cells of one fold into arms."""
+    """Turns the cells of one fold into arms.
+
+    Attributes:
+        rows: of all texts, by id.
+        y: their labels.
+        every_unit: their units.
+        scored: rows of the texts of the fold.
+    """
 
     rows: Mapping[str, int]
     y: sp.csr_array
-    units: np.ndarray
+    every_unit: np.ndarray
     scored: np.ndarray
+
+    @property
+    def units(self) -> np.ndarray:
+        """Units of the texts of the fold."""
+        return self.every_unit[self.scored]
 
     def population(
         self, pool: str, fold: int, cells: Mapping[tuple[str, int], _Cell]
@@ -198,9 +211,10 @@ class _Reader:
         """Several arms as one, with thresholds of its own."""
         if len({cell.scored.ids for cell in parts}) > 1:
             raise SystemExit("cells of one fold were scored on different texts; train them again")
-        y = self.y[[self.rows[name] for name in parts[0].validation.ids]]
+        rows = [self.rows[name] for name in parts[0].validation.ids]
+        y, units = self.y[rows], self.every_unit[rows]
         fused = parts[-1].recipe == LINEAR
-        validation, scored = _fused(y, *parts) if fused else _mean(parts)
+        validation, scored = _fused(y, units, *parts) if fused else _mean(parts)
         fitted = fit_thresholds(y, validation, parts[0].groups, ThresholdSettings(policy="group"))
         name = f"{recipe}-s{'+'.join(map(str, seeds))}"
         return self._arm(name, recipe, seeds, scored, fitted.values, truth, in_group)
@@ -252,15 +266,24 @@ def _mean(parts: Sequence[_Cell]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _fused(y: sp.csr_array, encoder: _Cell, linear: _Cell) -> tuple[np.ndarray, np.ndarray]:
-    """Late fusion with the linear arm, as a run does it; the weight is fitted on validation."""
-    decisions = {name: _decisions(getattr(linear, name)) for name in ("validation", "scored")}
-    own = encoder.validation.probabilities
-    weight = fit_fusion(y, own, decisions["validation"], FusionSettings()).weight
-    return (
-        fuse(own, decisions["validation"], weight),
-        fuse(encoder.scored.probabilities, decisions["scored"], weight),
-    )
+def _fused(
+    y: sp.csr_array, units: np.ndarray, encoder: _Cell, linear: _Cell
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weighted sum with the linear arm, out of fold on validation."""
+    support = np.asarray(encoder.groups.support)
+    stacking = Stacking(y, None, units, support, None, CombinationSettings())
+    validation, scored = (
+        {ENCODER: _logits(getattr(encoder, name).probabilities),
+         LINEAR: _decisions(getattr(linear, name))} for name in ("validation", "scored")
+    )  # fmt: skip
+    fitted = stacking.fit(validation, "weighted sum")
+    return fitted.out_of_fold, probabilities_of(fitted, scored)
+
+
+def _logits(p: np.ndarray) -> np.ndarray:
+    """Finite logits of probabilities that may have been rounded to 0 or 1."""
+    limits = np.finfo(np.float32)
+    return scipy.special.logit(np.clip(p.astype(np.float32), limits.tiny, 1 - limits.epsneg))
 
 
 def _decisions(scores: Predictions) -> np.ndarray:
@@ -269,7 +292,7 @@ def _decisions(scores: Predictions) -> np.ndarray:
     Such a label's scores are 0 and 1, see :meth:`longtail.baselines.LinearBaseline.decisions`.
     """
     p = scores.probabilities
-    return np.where((p > 0) & (p < 1), logits_of(p) / 2, 2 * p - 1).astype(np.float32)
+    return np.where((p > 0) & (p < 1), _logits(p) / 2, 2 * p - 1).astype(np.float32)
 
 
 def _by_unit(cells: np.ndarray, units: np.ndarray) -> sp.csr_array:

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 Evidence = Mapping[str, Scores]
 Method = Literal["learned", "weighted sum", "one source"]
+Fitting = Literal["auto", "weighted sum", "learned"]
 
 _ABOUT = "combination.json"
 _TREES = "trees.parquet"
@@ -261,7 +262,7 @@ def cross_fit(
     pairs: sp.csr_array | None,
     settings: CombinationSettings,
     *,
-    method: Literal["auto", "weighted sum"] = "auto",
+    method: Fitting = "auto",
 ) -> CrossFitted:
     """Fit a combination on annotated texts, out of fold and on all of them.
 
@@ -277,7 +278,7 @@ def cross_fit(
         support: training texts of each label, int64 (L,).
         pairs: what :func:`cooccurrence` gave; None leaves it out.
         settings: folds, and from how many texts on to learn.
-        method: ``weighted sum`` tries no learned model.
+        method: ``weighted sum`` tries no learned model, ``learned`` nothing else, to compare them.
 
     Returns:
         The combination with out-of-fold probabilities for the texts.
@@ -300,8 +301,10 @@ def cross_fit(
     fitter = _Fitter(evidence, truth, known, support, pairs, settings)
     folds = _folds(units, settings.folds, settings.seed)
     notes = ()
-    tried = {"weighted sum": fitter.cross(folds, sources, learned=False)}
-    if method == "auto" and len(truth) >= settings.min_texts:
+    tried: dict[str, Scores] = {}
+    if method != "learned":
+        tried["weighted sum"] = fitter.cross(folds, sources, learned=False)
+    if method == "learned" or (method == "auto" and len(truth) >= settings.min_texts):
         tried["learned"] = fitter.cross(folds, sources, learned=True)
     elif method == "auto":
         notes = (_NOT_LEARNED.format(len(truth), settings.min_texts),)
@@ -312,7 +315,7 @@ def cross_fit(
     }
     chosen = min(losses, key=lambda name: losses[name])
     best = max(alone_f1, key=lambda name: alone_f1[name])
-    if alone_f1[best] > reached[chosen]:
+    if method != "learned" and alone_f1[best] > reached[chosen]:
         notes = (*notes, _ONE_IS_BETTER.format(best))
         if best == _PLAIN:
             alone = _as_it_is(best, support, notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,14 +11,13 @@ from numpy.typing import NDArray
 
 from longtail.config import CombinationSettings
 from longtail.cuts import Known
-from longtail.models.combination import CrossFitted, Evidence, cross_fit
+from longtail.models.combination import CrossFitted, Evidence, Fitting, cross_fit
 from longtail.models.evidence import BaselineLogits, EncoderLogits, LinearDecisions, Scores
 from longtail.models.label_names import LabelNames, NameWords
 from longtail.models.neighbours import Neighbours
 
 ENCODER, BCE, LINEAR = EncoderLogits.name, BaselineLogits.name, LinearDecisions.name
 NEIGHBOURS = Neighbours.name
-Fitting = Literal["auto", "weighted sum"]
 SUMS = (
     ("linear", "the linear arm", (ENCODER, LINEAR)),
     ("neighbours", "similar texts", (NEIGHBOURS,)),

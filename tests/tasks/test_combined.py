@@ -3,73 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from cells_case import prepare, train
 
 from longtail import storage
 from longtail.config import (
-    GROUPS,
-    EncoderSettings,
     LinearSettings,
     LossSettings,
-    TrainingSettings,
 )
-from longtail.labels import LabelGroups, LabelSpace
 from longtail.predictions import read_predictions
-from longtail.tiny import write_tiny_encoder
 from tasks.arms import ARM_FILE
-from tasks.cells import CELL, cell_directory, train_cell
+from tasks.cells import CELL
 from tasks.combined import combine_cells, combined_directory
-from tasks.data import SplitData, write_label_space
-from tasks.handles import SplitHandle
+from tasks.data import SplitData
 from tasks.leaderboard import Cell, DataSet, combinations
 from tasks.linear_arm import fit_linear
-
-WORDS = ("tent", "boot", "stove")
-BUDGET = TrainingSettings(epochs=2, batch_size=8, max_length=16, trainable_layers=1)
-
-
-def texts(part, number):
-    random = np.random.default_rng(len(part))
-    rows = [sorted({*random.choice(WORDS, 2)}) for _ in range(number)]
-    return pa.table({
-        "id": [f"{part}{n}" for n in range(number)],
-        "text": [f"please mend my {' and '.join(row)} number {n}" for n, row in enumerate(rows)],
-        "labels": rows,
-        "unit": list(range(number)),
-    })  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    handle = SplitHandle.of(tmp_path_factory.mktemp("combined") / "desk")
-    for part, number in (("train", 40), ("validation", 30), ("test", 12)):
-        storage.write_parquet(handle.directory / f"{part}.parquet", texts(part, number))
-    groups = LabelGroups(GROUPS, (25, 25, 25), (10, 20))
-    write_label_space(handle.label_space, LabelSpace(tuple(sorted(WORDS))), groups)
-    return handle
+    return prepare(tmp_path_factory.mktemp("combined") / "desk" / "key")
 
 
 @pytest.fixture(scope="module")
 def linear(split):
-    directory = split.directory.parent / "arms" / "linear"
-    fit_linear(SplitData(split), directory, LinearSettings(min_df=1))
-    return directory
+    return split.directory.parent / "arms" / "linear"
 
 
 @pytest.fixture(scope="module")
 def cells(split):
-    root = split.directory.parent
-    source = write_tiny_encoder(root / "encoder", texts("train", 40)["text"].to_pylist())
-    made = {}
-    for name in ("bce", "db-soft", "db"):
-        loss = LossSettings(name=name)
-        made[name] = cell_directory(root / "cells", split, "e", BUDGET, loss, {})
-        train_cell.fn(
-            made[name], split, EncoderSettings(source=str(source)), BUDGET, loss, {},
-            root / "cache",
-        )  # fmt: skip
-    return made
+    return train(split, split.directory.parents[1])
 
 
 @pytest.fixture
