@@ -14,9 +14,12 @@ def done(monkeypatch):
     """What each task was asked for, in order; nothing is trained."""
     asked = []
 
+    def handle_of(run, arm, loss):
+        return ArmHandle(arm=arm, directory=run.directory / arm, loss=loss, seconds=1.0)
+
     def handle(run, arm, loss):
         asked.append(("train", arm, loss))
-        return ArmHandle(arm=arm, directory=run.directory / arm, loss=loss, seconds=1.0)
+        return handle_of(run, arm, loss)
 
     def tune(_, __, arm, ___):
         asked.append(("tune", arm.arm))
@@ -24,7 +27,14 @@ def done(monkeypatch):
 
     def select(_, __, shortlist, baseline):
         asked.append(("select", [one.arm for one in shortlist], baseline.arm))
-        return (*shortlist[1:], shortlist[0].model_copy(update={"arm": "candidate"}))
+        return shortlist[-1]
+
+    def combine(run, _, encoder, bce, linear, settings, taxonomy):
+        made = [encoder.arm, bce.arm, linear.arm, len(settings.sources), taxonomy]
+        asked.append(("combine", *made))
+        candidate = handle_of(run, "candidate", encoder.loss)
+        alone = settings.sources == ("encoder",)
+        return candidate, None if alone else handle_of(run, "matched", "bce")
 
     def encoder(run, *_, arm, loss, **__):
         return handle(run, arm, loss.name)
@@ -32,7 +42,8 @@ def done(monkeypatch):
     monkeypatch.setattr(flows.retrain, "train_linear", lambda run, *_: handle(run, "linear", "svm"))
     monkeypatch.setattr(flows.retrain, "train_encoder", encoder)
     monkeypatch.setattr(flows.retrain, "tune_thresholds", tune)
-    monkeypatch.setattr(flows.retrain, "select_candidate", select)
+    monkeypatch.setattr(flows.retrain, "select_loss", select)
+    monkeypatch.setattr(flows.retrain, "combine_evidence", combine)
     return asked
 
 
@@ -53,19 +64,30 @@ def trained(tmp_path, *overrides):
         (["loss.article={reweight_func: CB}"], "article"),
     ],
 )
-def test_one_loss_is_the_candidate_without_a_choice(tmp_path, done, overrides, loss):
+def test_one_loss_and_the_baseline_are_trained_tuned_and_combined(tmp_path, done, overrides, loss):
     arms = trained(tmp_path, *overrides)
+    encoder = f"candidate-{loss}"
 
-    assert [(one.arm, one.loss) for one in arms[1:]] == [("bce", "bce"), ("candidate", loss)]
-    assert done[:3] == [("train", "linear", "svm"), *(("train", a.arm, a.loss) for a in arms[1:])]
-    assert done[3:] == [("tune", "linear"), ("tune", "bce"), ("tune", "candidate")]
+    assert [(one.arm, one.loss) for one in arms[1:]] == [
+        ("bce", "bce"), (encoder, loss), ("matched", "bce"), ("candidate", loss)
+    ]  # fmt: skip
+    assert done == [
+        ("train", "linear", "svm"), ("train", "bce", "bce"), ("train", encoder, loss),
+        ("tune", "linear"), ("tune", "bce"), ("tune", encoder), ("select", [encoder], "bce"),
+        ("combine", encoder, "bce", "linear", 6, None), ("tune", "matched"), ("tune", "candidate"),
+    ]  # fmt: skip
 
 
-def test_a_shortlist_is_tuned_before_the_choice_and_the_chosen_one_comes_last(tmp_path, done):
+def test_of_a_shortlist_the_chosen_encoder_is_combined_and_the_candidate_comes_last(tmp_path, done):
     arms = trained(tmp_path, "loss.name=auto", "loss.shortlist=[asl]")
 
-    assert [one.arm for one in arms] == ["linear", "bce", "candidate-asl", "candidate"]
-    assert [entry[1] for entry in done if entry[0] == "tune"] == [
-        "linear", "bce", "candidate-db", "candidate-asl"
+    assert [one.arm for one in arms] == [
+        "linear", "bce", "candidate-db", "candidate-asl", "matched", "candidate"
     ]  # fmt: skip
-    assert done[-1] == ("select", ["candidate-db", "candidate-asl"], "bce")
+    assert ("select", ["candidate-db", "candidate-asl"], "bce") in done
+    assert ("combine", "candidate-asl", "bce", "linear", 6, None) in done
+
+
+def test_the_encoder_alone_has_no_matched_arm(tmp_path, done):
+    arms = trained(tmp_path, "combination.sources=[encoder]")
+    assert [one.arm for one in arms][2:] == ["candidate-db-soft", "candidate"]

@@ -11,12 +11,12 @@ from gate_case import ARMS, GROUPS, POLICY, Leak, make_test_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtail.config import FusionSettings, LossSettings
+from longtail.config import CombinationSettings, LossSettings
 from longtail.evaluation import evaluate, slice_counts
-from longtail.fusion import fit_fusion
 from longtail.gate import GateInputs, decide
 from longtail.labels import support
 from longtail.losses import build_loss
+from longtail.models.combination import cooccurrence, cross_fit
 from longtail.selection import on_validation
 from longtail.thresholds import threshold_curve
 
@@ -78,8 +78,6 @@ def test_the_mask_is_what_makes_the_difference():
 @settings(max_examples=15, deadline=None)
 def test_nothing_that_is_fitted_or_chosen_on_validation(seed):
     (test, scores), (spoilt, others) = case(seed)
-    decisions = np.random.default_rng(seed).normal(size=test.y.shape).astype(np.float32)
-    shaken = np.where(test.known, decisions, -decisions)
     for name in ARMS:
         one, other = scores[name], others[name]
         assert on_validation(test.y, one, HALF, test.known) == on_validation(
@@ -88,12 +86,25 @@ def test_nothing_that_is_fitted_or_chosen_on_validation(seed):
         assert threshold_curve(test.y, one, 9, test.known) == threshold_curve(
             spoilt.y, other, 9, test.known
         )
-        assert fit_fusion(test.y, one, decisions, FusionSettings(), test.known) == fit_fusion(
-            spoilt.y, other, shaken, FusionSettings(), test.known
-        )
     assert on_validation(test.y, scores["bce"], HALF) != on_validation(
         test.y, scores["bce"], HALF, test.known
     )
+
+
+@pytest.mark.parametrize("method", ["auto", "weighted sum"])
+def test_nothing_that_is_combined_on_validation(method):
+    """Truth alone: what sources say of an unknown cell may speak for the text's other labels."""
+    (test, scores), (spoilt, _) = case(5, share=0.6, texts=200)
+    evidence = {name: np.log(np.clip(found, 0.01, 0.99)) for name, found in scores.items()}
+    settings = CombinationSettings(folds=3, min_texts=20)
+    one, other = (
+        cross_fit(evidence, y, test.known, test.units, support(test.y),
+                  cooccurrence(y, test.known), settings, method=method)
+        for y in (test.y, spoilt.y)
+    )  # fmt: skip
+    assert one.out_of_fold.tobytes() == other.out_of_fold.tobytes()
+    assert (one.micro_f1, one.log_loss) == (other.micro_f1, other.log_loss)
+    assert one.combination.weighted == other.combination.weighted
 
 
 @pytest.mark.parametrize("name", ["bce", "db", "db-soft", "cb-focal"])

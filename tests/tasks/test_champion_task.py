@@ -14,9 +14,12 @@ from longtail.baselines import LinearBaseline
 from longtail.bundle import BundleInfo, TrainingIds, load_bundle, write_bundle
 from longtail.config import EncoderSettings, LinearSettings, PublishSettings
 from longtail.encoder import build_classifier, load_encoder
-from longtail.fusion import fuse
+from longtail.models.combination import Combination, WeightedSum
+from longtail.models.ensemble import Ensemble
+from longtail.models.evidence import EncoderLogits, LinearDecisions
+from longtail.models.reading import EncoderReader
 from longtail.predictions import read_predictions
-from longtail.scoring import score as encoder_alone
+from longtail.scoring import score_logits
 from longtail.tiny import write_tiny_encoder
 from tasks.arms import read_thresholds
 from tasks.champion import repair_registry, score_champion
@@ -55,13 +58,14 @@ def release(run, tmp_path):
             label_groups=("HEAD", "TAIL"), group_cutoffs=(1, 2), train_support=(3, 1),
             max_length=16, loss="db", data_fingerprint="d" * 64,
             encoder_fingerprint=encoder.fingerprint, encoder_source="tiny",
-            fusion_weight=None if linear is None else 2.0,
+            sources=("encoder",) if linear is None else ("encoder", "linear"),
         )  # fmt: skip
         nothing = TrainingIds(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
         model = build_classifier(encoder, LABELS, seed=seed)
         bundle = write_bundle(
-            tmp_path / f"b{number}", model, encoder.tokenizer, info, nothing, linear=linear
-        )
+            tmp_path / f"b{number}", model, encoder.tokenizer, info, nothing,
+            ensemble=None if linear is None else _ensemble(model, encoder.tokenizer, linear),
+        )  # fmt: skip
         version = promotions.registry.register(bundle, None, {})
         before = promotions.champion()
         entry = Promotion(
@@ -78,6 +82,15 @@ def release(run, tmp_path):
 def linear():
     y = sp.csr_array(np.array([[1, 0], [0, 1], [1, 0]], dtype=bool))
     return LinearBaseline(LinearSettings()).fit(TEXTS, y)
+
+
+def _ensemble(model, tokenizer, linear):
+    """Logits and twice the decision values, added up."""
+    reader = EncoderReader({"encoder": model.eval()}, tokenizer, max_length=16)
+    added = WeightedSum({"encoder": 1.0, "linear": 2.0}, 0.0)
+    combination = Combination("weighted sum", ("encoder", "linear"), added, np.array([3, 1]))
+    sources = {"encoder": EncoderLogits(), "linear": LinearDecisions(linear)}
+    return Ensemble(reader, sources, combination)
 
 
 def score(run, split):
@@ -102,20 +115,22 @@ def test_the_champion_is_scored_as_it_serves(run, split, release):
     assert about["by_group"] == {"HEAD": 0.4, "TAIL": 0.6}
 
 
-def test_a_fused_champion_is_scored_fused_from_the_registrys_copy(run, split, release, linear):
+def test_a_combined_champion_is_scored_so_from_the_registrys_copy(run, split, release, linear):
     bundle = release(1, 0.5, seed=0, linear=linear)
     encoder = load_bundle(bundle)
     shutil.rmtree(bundle)
     (arm,) = score(run, split).arms
 
-    alone = encoder_alone(encoder.model, encoder.tokenizer, TEXTS, max_length=16)
+    alone = score_logits(encoder.model, encoder.tokenizer, TEXTS, max_length=16)
     found = read_predictions(arm.directory / "test.parquet").probabilities
-    np.testing.assert_allclose(found, fuse(alone, linear.decisions(TEXTS), 2.0), atol=1e-5)
-    assert np.abs(found - alone).max() > 0.1
-    assert storage.read_json(arm.directory / "arm.json")["fusion"] == {"weight": 2.0}
+    expected = 1 / (1 + np.exp(-(alone + 2.0 * linear.decisions(TEXTS))))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - 1 / (1 + np.exp(-alone))).max() > 0.1
+    about = storage.read_json(arm.directory / "arm.json")
+    assert about["combination"] == {"sources": ["encoder", "linear"]}
 
 
-def test_a_fused_champion_whose_linear_arm_is_damaged_blocks(run, split, release, linear):
+def test_a_combined_champion_of_which_a_part_is_damaged_blocks(run, split, release, linear):
     release(1, 0.5, seed=0, linear=linear)
     for terms in (run.store / "mlartifacts").rglob("terms.parquet"):
         terms.write_bytes(b"torn")

@@ -1,4 +1,4 @@
-"""The candidate out of a shortlist: validation alone decides, and says so."""
+"""The candidate's encoder out of a shortlist: validation alone decides, and says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from longtail.predictions import Predictions, write_predictions
 from tasks.arms import ARM_FILE, write_arm
 from tasks.data import write_label_space
 from tasks.handles import ArmHandle, RunHandle, SplitHandle
-from tasks.select import SELECTION, select_candidate
+from tasks.select import SELECTION, select_loss
 
 LABELS = ("a", "b", "c")
 TRUTH = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
@@ -69,8 +69,8 @@ NOISY = TRUTH | (np.arange(6) // 2 == 1)[:, None] & np.array([False, True, True]
 
 
 def select(run, split, shortlist, baseline):
-    arms = select_candidate.fn(run, split, shortlist, baseline)
-    return arms, storage.read_json(run.directory / SELECTION)
+    chosen = select_loss.fn(run, split, shortlist, baseline)
+    return chosen, storage.read_json(run.directory / SELECTION)
 
 
 def test_the_highest_micro_f1_wins_among_those_that_cover_what_bce_covers(run, split, arm):
@@ -80,15 +80,14 @@ def test_the_highest_micro_f1_wins_among_those_that_cover_what_bce_covers(run, s
         arm(CONTENDER + "asl", HEAD_ONLY, "asl"),
         arm(CONTENDER + "zlpr", NOISY, "zlpr"),
     )
-    arms, said = select(run, split, shortlist, arm("bce", TRUTH))
+    chosen, said = select(run, split, shortlist, arm("bce", TRUTH))
 
-    assert [one.arm for one in arms] == ["candidate-db", "candidate-asl", "candidate"]
-    assert arms[-1].loss == "zlpr"
+    assert chosen is shortlist[2]
     assert said["baseline_recognised_labels"] == 3
     f1 = {row["loss"]: row["micro_f1"] for row in said["shortlist"]}
     assert f1["db"] > f1["zlpr"] > f1["asl"]
     assert [row["chosen"] for row in said["shortlist"]] == [False, False, True]
-    assert said["shortlist"][2]["arm"] == "candidate"
+    assert said["shortlist"][2]["arm"] == "candidate-zlpr"
 
 
 def test_without_one_that_covers_enough_the_highest_micro_f1_wins(run, split, arm):
@@ -96,24 +95,23 @@ def test_without_one_that_covers_enough_the_highest_micro_f1_wins(run, split, ar
         arm(CONTENDER + "asl", HEAD_ONLY, "asl"),
         arm(CONTENDER + "db", WITHOUT_C, "db"),
     )
-    arms, _ = select(run, split, shortlist, arm("bce", TRUTH))
-    assert arms[-1].loss == "db"
+    chosen, _ = select(run, split, shortlist, arm("bce", TRUTH))
+    assert chosen.loss == "db"
 
 
 def test_of_equals_the_first_is_taken(run, split, arm):
     shortlist = (arm(CONTENDER + "db", TRUTH, "db"), arm(CONTENDER + "asl", TRUTH, "asl"))
-    arms, _ = select(run, split, shortlist, arm("bce", HEAD_ONLY))
-    assert arms[-1].loss == "db"
+    chosen, _ = select(run, split, shortlist, arm("bce", HEAD_ONLY))
+    assert chosen.loss == "db"
 
 
-def test_the_chosen_one_lies_where_the_candidate_is_looked_for(run, split, arm):
+def test_all_stay_where_they_are_and_one_alone_needs_no_choice(run, split, arm):
     shortlist = (arm(CONTENDER + "db", TRUTH, "db"), arm(CONTENDER + "asl", HEAD_ONLY, "asl"))
-    arms, _ = select(run, split, shortlist, arm("bce", HEAD_ONLY))
+    chosen, _ = select(run, split, shortlist, arm("bce", HEAD_ONLY))
 
-    chosen = arms[-1]
-    assert chosen.directory == run.directory / "arms" / "candidate"
     assert chosen.bundle == chosen.directory / "bundle"
-    assert chosen.bundle.is_dir()
-    assert storage.read_json(chosen.directory / ARM_FILE)["arm"] == "candidate"
-    assert not (run.directory / "arms" / "candidate-db").exists()
-    assert (run.directory / "arms" / "candidate-asl").is_dir()
+    assert storage.read_json(chosen.directory / ARM_FILE)["arm"] == "candidate-db"
+    assert all(one.directory.is_dir() for one in shortlist)
+    (run.directory / SELECTION).unlink()
+    assert select_loss.fn(run, split, shortlist[1:], shortlist[0]) is shortlist[1]
+    assert not (run.directory / SELECTION).exists()

@@ -185,7 +185,7 @@ def test_a_key_is_of_the_stage_its_code_and_what_it_is_made_of():
     code = ("longtail.thresholds",)
     keys = {
         stage_key("tune", code, {"a": 1}), stage_key("fit", code, {"a": 1}),
-        stage_key("tune", ("longtail.fusion",), {"a": 1}), stage_key("tune", code, {"a": 2}),
+        stage_key("tune", ("longtail.calibration",), {"a": 1}), stage_key("tune", code, {"a": 2}),
     }  # fmt: skip
 
     assert len(keys) == 4

@@ -1,4 +1,4 @@
-"""Training an encoder arm: fused with the linear arm where validation says that it pays."""
+"""The linear arm and the encoder arms: what they leave, and when they are taken over."""
 
 from __future__ import annotations
 
@@ -11,24 +11,17 @@ import pytest
 from longtail import storage
 from longtail.baselines import LinearBaseline
 from longtail.bundle import load_bundle, read_training_ids
-from longtail.config import (
-    EncoderSettings,
-    FusionSettings,
-    LinearSettings,
-    LossSettings,
-    TrainingSettings,
-)
-from longtail.fusion import fit_fusion, fuse
+from longtail.config import EncoderSettings, LinearSettings, LossSettings, TrainingSettings
 from longtail.labels import LabelGroups, LabelSpace
 from longtail.predictions import read_predictions
-from longtail.scoring import score, score_bundle
+from longtail.scoring import score_bundle
 from longtail.serve_check import pipeline_probabilities
 from longtail.thresholds import best_global_threshold
 from tasks.arms import write_arm
 from tasks.data import SplitData, write_label_space
 from tasks.encoder_arm import run_job
 from tasks.handles import DatasetHandle, RunHandle, SplitHandle
-from tasks.linear_arm import DECISIONS, LINEAR_MODEL
+from tasks.linear_arm import LINEAR_MODEL
 from tasks.train import train_encoder, train_linear
 from tasks.training_job import TINY, TrainingJob
 
@@ -68,30 +61,25 @@ def linear(run, split):
 
 
 @pytest.fixture
-def trained(run, split, linear):
-    def make(**fusion):
-        job = TrainingJob(
-            arm="candidate", directory=run.directory / "arms" / "candidate", split=split,
-            dataset="f" * 64, encoder=EncoderSettings(source=TINY), training=SETTINGS,
-            loss=LossSettings(name="bce"), fusion=FusionSettings(**fusion),
-            linear=linear.directory, activations=run.cache, encoders=run.store / "encoders",
-        )  # fmt: skip
-        job.directory.mkdir(parents=True, exist_ok=True)
-        run_job(job)
-        return job.directory
-
-    return make
+def trained(run, split):
+    """The directory of a candidate's encoder."""
+    job = TrainingJob(
+        arm="candidate-db", directory=run.directory / "arms" / "candidate-db", split=split,
+        dataset="f" * 64, encoder=EncoderSettings(source=TINY), training=SETTINGS,
+        loss=LossSettings(name="db"), activations=run.cache, encoders=run.store / "encoders",
+    )  # fmt: skip
+    job.directory.mkdir(parents=True, exist_ok=True)
+    run_job(job)
+    return job.directory
 
 
-def train(run, split, linear, **changes):
+def train(run, split, **changes):
     dataset = DatasetHandle(
         directory=run.store, fingerprint="f" * 64, version=1, n_texts=150, n_labels=3
     )
-    given = {"loss": LossSettings(name="bce"), "arm": "bce", "fusion": FusionSettings(), **changes}
+    given = {"loss": LossSettings(name="bce"), "arm": "bce", **changes}
     settings = given.pop("settings", SETTINGS)
-    return train_encoder.fn(
-        run, split, dataset, EncoderSettings(source=TINY), settings, linear=linear, **given
-    )
+    return train_encoder.fn(run, split, dataset, EncoderSettings(source=TINY), settings, **given)
 
 
 def test_the_linear_arm_is_kept_as_it_scored(split, linear):
@@ -115,61 +103,33 @@ def test_validation_is_scored_by_a_model_that_has_not_seen_it(run, split, refit)
     assert learned == ["train", "validation"][: 1 + refit]
 
 
-def test_a_fused_bundle_says_that_its_linear_arm_has_learned_from_validation(split, trained):
-    data, arm = SplitData(split), trained()
-    every = [*data.ids("train"), *data.ids("validation")]
-    assert len(read_training_ids(arm / "bundle").ids) == len(every)
-    assert len(read_training_ids(trained(linear=False) / "bundle").ids) == len(data.ids("train"))
+def test_an_encoder_arm_is_plain_and_has_learned_from_train_alone(split, trained):
+    data, bundle = SplitData(split), load_bundle(trained / "bundle")
 
-
-def test_the_weight_is_chosen_on_validation_and_the_bundle_serves_with_it(split, linear, trained):
-    arm = trained()
-    data, bundle = SplitData(split), load_bundle(arm / "bundle")
-    fusion = storage.read_json(arm / "arm.json")["fusion"]
-    texts = data.texts("validation")
-    alone = score(bundle.model, bundle.tokenizer, texts, max_length=16)
-    decisions = read_predictions(linear.directory / f"validation{DECISIONS}").probabilities
-    expected = fit_fusion(data.y("validation"), alone, decisions, FusionSettings())
-
-    assert bundle.info.fusion_weight == fusion["weight"] == expected.weight > 0
-    assert fusion["validation_micro_f1"] == pytest.approx(expected.validation_micro_f1)
-    assert fusion["alone_micro_f1"] == pytest.approx(expected.alone_micro_f1)
-    assert fusion["validation_micro_f1"] > fusion["alone_micro_f1"] + 0.1
-    found = read_predictions(arm / "validation.parquet").probabilities
-    np.testing.assert_allclose(found, fuse(alone, decisions, expected.weight), atol=1e-5)
-    assert best_global_threshold(data.y("validation"), found)[1] == pytest.approx(
-        fusion["validation_micro_f1"]
-    )
-    assert bundle.info.thresholds == pytest.approx((expected.threshold,) * 3, abs=1e-4)
-    tested = read_predictions(arm / "test.parquet").probabilities
-    np.testing.assert_allclose(score_bundle(arm / "bundle", data.texts("test")), tested, atol=1e-6)
-
-
-@pytest.mark.parametrize("fusion", [{"linear": False}, {"weights": [0.0]}], ids=["off", "no gain"])
-def test_an_arm_that_is_not_fused_leaves_a_plain_bundle(split, trained, fusion):
-    arm = trained(**fusion)
-    about = storage.read_json(arm / "arm.json")
-    data, bundle = SplitData(split), load_bundle(arm / "bundle")
-
-    assert (bundle.info.fusion_weight, bundle.linear) == (None, None)
-    assert not (arm / "bundle" / "linear").exists()
-    assert ("fusion" in about) == ("weights" in fusion)
-    assert about.get("fusion", {}).get("weight", 0.0) == 0.0
-    tested = read_predictions(arm / "test.parquet").probabilities
-    alone = pipeline_probabilities(arm / "bundle", data.texts("test"), TOPICS)
+    assert (bundle.info.combined, bundle.ensemble, bundle.info.loss) == (False, None, "db")
+    assert "combination" not in storage.read_json(trained / "arm.json")
+    assert len(read_training_ids(trained / "bundle").ids) == len(data.ids("train"))
+    tested = read_predictions(trained / "test.parquet").probabilities
+    np.testing.assert_allclose(score_bundle(bundle, data.texts("test")), tested, atol=1e-6)
+    alone = pipeline_probabilities(trained / "bundle", data.texts("test"), TOPICS)
     np.testing.assert_allclose(tested, alone, atol=1e-5)
 
 
-def test_what_was_trained_before_is_taken_over_and_nothing_is_started(
-    run, split, linear, monkeypatch
-):
-    first = train(run, split, linear)
+def test_until_it_is_tuned_it_cuts_where_validation_is_best(split, trained):
+    data, cuts = SplitData(split), load_bundle(trained / "bundle").info.thresholds
+    found = read_predictions(trained / "validation.parquet").probabilities
+    assert len(set(cuts)) == 1
+    assert cuts[0] == pytest.approx(best_global_threshold(data.y("validation"), found)[0], abs=1e-3)
+
+
+def test_what_was_trained_before_is_taken_over_and_nothing_is_started(run, split, monkeypatch):
+    first = train(run, split)
     about = storage.read_json(first.directory / "arm.json")
     checkpoints = run.store / "cache" / "checkpoints"
     again = run.model_copy(update={"id": "r2", "directory": run.directory.with_name("again")})
     monkeypatch.setattr("tasks.train.train_in_process", lambda *_, **__: pytest.fail("trained"))
     monkeypatch.setattr("tasks.train.training_slot", lambda _: pytest.fail("took the slot"))
-    second = train(again, split, linear)
+    second = train(again, split)
 
     assert (first.key, first.loss, first.arm) == (second.key, "bce", "bce")
     assert second.directory == again.directory / "arms" / "bce"
@@ -182,7 +142,7 @@ def test_what_was_trained_before_is_taken_over_and_nothing_is_started(
     assert [json.loads(line)["cached"] for line in lines] == [True]
 
 
-def test_an_arms_key_is_made_of_what_changes_the_arm(run, split, linear, monkeypatch):
+def test_an_arms_key_is_made_of_what_changes_the_arm(run, split, monkeypatch):
     asked = []
 
     def note(_, stage, key, into, __):
@@ -192,19 +152,14 @@ def test_an_arms_key_is_made_of_what_changes_the_arm(run, split, linear, monkeyp
     monkeypatch.setattr("tasks.train.run_stage", note)
     longer = SETTINGS.model_copy(update={"epochs": 2})
     changes = (
-        {}, {}, {"settings": longer}, {"loss": LossSettings(name="db")}, {"arm": "candidate"},
-        {"fusion": FusionSettings(linear=False)},
+        {}, {}, {"settings": longer}, {"loss": LossSettings(name="db")}, {"arm": "candidate-db"}
     )  # fmt: skip
     for change in changes:
-        train(run, split, linear, **change)
-    other = linear.model_copy(update={"key": "0" * 64})
-    train(run, split, other)
-    train(run, split, other, fusion=FusionSettings(linear=False))
+        train(run, split, **change)
     texts = storage.read_parquet(split.directory / "test.parquet")
     storage.write_parquet(split.directory / "test.parquet", texts.slice(1))
-    train(run, split, linear)
+    train(run, split)
 
     same, *others = asked
     assert others[0] == same
-    assert asked[7] == asked[5], "an arm that is not fused does not depend on the linear one"
-    assert len(set(asked)) == len(asked) - 2
+    assert len(set(asked)) == len(asked) - 1

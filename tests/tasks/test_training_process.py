@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from longtail import memory, storage
-from longtail.config import EncoderSettings, FusionSettings, LossSettings, TrainingSettings
+from longtail.config import EncoderSettings, LossSettings, TrainingSettings
 from longtail.errors import ConfigError, OutOfMemoryError, TrainingError
 from longtail.labels import LabelGroups, LabelSpace
 from longtail.progress import Progress
@@ -69,8 +69,7 @@ def job_in(directory, split, **training):
     return TrainingJob(
         arm="bce", directory=directory / "arm", split=split, dataset="f" * 64,
         encoder=EncoderSettings(source=TINY), training=SETTINGS.model_copy(update=training),
-        loss=LossSettings(name="bce"), fusion=FusionSettings(linear=False),
-        linear=directory / "linear", activations=directory / "activations",
+        loss=LossSettings(name="bce"), activations=directory / "activations",
         encoders=split.directory.parent / "encoders", checkpoints=directory / "checkpoints",
     )  # fmt: skip
 

@@ -17,9 +17,9 @@ import tasks.split
 from longtail import storage
 from longtail.annotations.schema import ANNOTATIONS
 from longtail.config import (
+    CombinationSettings,
     DataSettings,
     EncoderSettings,
-    FusionSettings,
     GatePolicy,
     GroupSettings,
     LinearSettings,
@@ -32,13 +32,15 @@ from longtail.dataset import DatasetStore
 from longtail.predictions import Predictions, read_predictions, write_predictions
 from longtail.report.leaderboard import LEADERBOARD
 from longtail.tiny import write_tiny_encoder
-from tasks.arms import write_arm
-from tasks.cells import CELL, train_cell
+from tasks.arms import LADDER, write_arm
+from tasks.cells import CELL, cell_directory, train_cell
+from tasks.combine import combine_evidence
+from tasks.combined import combine_cells
 from tasks.data import SplitData
 from tasks.gate import judge
 from tasks.handles import ArmHandle, ChampionHandle, DatasetHandle, RunHandle, SplitHandle
-from tasks.leaderboard import Cell, DataSet, write_leaderboard
-from tasks.select import select_candidate
+from tasks.leaderboard import Cell, DataSet, combinations, write_leaderboard
+from tasks.select import select_loss
 from tasks.split import split_dataset
 from tasks.train import TINY, train_encoder, train_linear
 from tasks.tune import tune_thresholds
@@ -49,6 +51,7 @@ OLD = ("boot", "stove", "tent")
 FILLER = ("please", "help", "today", "again", "broken", "my", "the", "still")
 BUDGET = TrainingSettings(epochs=1, batch_size=16, max_length=16, trainable_layers="all")
 POLICY = GatePolicy(draws=200, min_test_texts=10, min_group_positives=1)
+COMBINATION = CombinationSettings(folds=3, min_texts=20, neighbours=10)
 DATA = DatasetHandle(directory="d", fingerprint="f" * 64, version=1, n_texts=COUNT, n_labels=4)
 
 
@@ -147,15 +150,18 @@ def whole_run(prepared, root):
     arms = [linear] + [
         train_encoder.fn(
             run, split, DATA, EncoderSettings(source=TINY), BUDGET, arm=arm,
-            loss=LossSettings(name=loss), linear=linear, fusion=FusionSettings(weights=(1.0,)),
+            loss=LossSettings(name=loss),
         )
         for arm, loss in names.items()
     ]  # fmt: skip
     settings = ThresholdSettings(policy="label")
     linear, bce, *shortlist = (tune_thresholds.fn(run, split, arm, settings) for arm in arms)
-    chosen = select_candidate.fn(run, split, tuple(shortlist), bce)
-    arms = (linear, bce, *chosen)
-    verdict = judge.fn(run, split, arms, champion_of(run, SplitData(split)), POLICY)
+    encoder = select_loss.fn(run, split, tuple(shortlist), bce)
+    made = combine_evidence.fn(run, split, encoder, bce, linear, COMBINATION)
+    combined = (tune_thresholds.fn(run, split, arm, settings) for arm in made[::-1])
+    arms = (linear, bce, *shortlist, *combined)
+    champion = champion_of(run, SplitData(split))
+    verdict = judge.fn(run, split, arms, champion, POLICY, settings)
     written = {name: timeless(storage.read_json(run.directory / name))
                for name in ("metrics.json", "selection.json")}  # fmt: skip
     for arm in arms:
@@ -163,6 +169,9 @@ def whole_run(prepared, root):
         for part in ("validation", "test"):
             found = read_predictions(arm.directory / f"{part}.parquet").probabilities
             written[arm.arm, part] = found.tobytes()
+    for path in sorted((run.directory / "arms" / "candidate").glob(f"{LADDER}/*/*.parquet")):
+        step = path.relative_to(run.directory).as_posix()
+        written[step] = read_predictions(path).probabilities.tobytes()
     return verdict, written
 
 
@@ -200,6 +209,11 @@ def test_no_stage_of_a_run_looks_at_them(prepared, clean, spoil, tmp_path):
     verdict, written = whole_run(prepared, tmp_path / "root")
     assert written == clean[1]
     assert verdict == clean[0]
+    found = written["candidate"]["combination"]
+    assert {"learned", "encoder", "bce", "linear", "neighbours"} <= set(
+        found["validation_micro_f1"]
+    )
+    assert sum(LADDER in str(name) for name in written) == 8
 
 
 def test_a_champion_from_before_the_label_is_judged_on_what_both_know(prepared, clean):
@@ -243,10 +257,14 @@ def comparison(prepared, root, encoder):
     train_linear.fn(run, split, LinearSettings())
     data = DataSet(name="desk", directory=run.directory, split=split, export="x", sha256="0")
     cells, written = [], []
-    for name in ("bce", "db"):
-        loss, cell = LossSettings(name=name), root / name
-        train_cell.fn(cell, split, encoder, BUDGET, loss, root / "cache")
+    for loss in (LossSettings(name="bce"), LossSettings()):
+        cell = cell_directory(root, split, "e", BUDGET, loss, {})
+        train_cell.fn(cell, split, encoder, BUDGET, loss, {}, root / "cache")
         written.append(timeless(storage.read_json(cell / CELL)))
         cells.append(Cell(data="desk", split=split, loss=loss, seed=0, directory=cell))
-    write_leaderboard.fn(root, [data], cells, ["label"], [True], "command")
+    combined = combinations(root / "combined", data, cells)
+    for one in combined:
+        linear = run.directory / "arms" / "linear"
+        combine_cells.fn(one.directory, split, linear, one.own.directory, one.bce.directory)
+    write_leaderboard.fn(root, [data], cells, combined, ["label"], [True], "command")
     return [*written, timeless(storage.read_json(root / LEADERBOARD))]
