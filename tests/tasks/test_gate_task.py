@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,7 +12,7 @@ import tasks.gate
 import tasks.publish
 from longtail import storage
 from longtail.bundle import TRAINING_IDS
-from longtail.config import GatePolicy, PublishSettings
+from longtail.config import GatePolicy, PublishSettings, ThresholdSettings
 from longtail.errors import StoreError
 from longtail.gate import Verdict
 from longtail.labels import LabelGroups, LabelSpace
@@ -18,7 +20,7 @@ from longtail.leaks import training_hashes
 from longtail.partition import SCHEMA
 from longtail.predictions import Predictions, write_predictions
 from longtail.serve_check import ServeCheck
-from tasks.arms import write_arm
+from tasks.arms import LADDER, STEPS, write_arm
 from tasks.data import LEFT_OUT, write_label_space
 from tasks.gate import judge
 from tasks.handles import ArmHandle, ChampionHandle, RunHandle, SplitHandle
@@ -26,6 +28,7 @@ from tasks.publish import publish_candidate
 
 LABELS = ("a", "b", "c")
 POLICY = GatePolicy(draws=200, min_test_texts=10, min_group_positives=1)
+TUNED = ThresholdSettings()
 QUALITY = {"linear": 0.5, "bce": 0.4, "candidate": 0.95, "champion": 0.6}
 COUNT = 60
 START = {"train": 0, "validation": COUNT, "test": 2 * COUNT}
@@ -94,7 +97,8 @@ def arm(run, split):
         cuts = dict.fromkeys(labels, 0.5)
         write_arm(directory, thresholds={"policy": "group", "by_group": {"HEAD": 0.5, "TAIL": 0.5},
                                          "fallbacks": {}, "labels": cuts},
-                  learned_from=["train"])  # fmt: skip
+                  learned_from=["train"], loss="db",
+                  combination={"method": "learned"} if name == "candidate" else None)  # fmt: skip
         if trained_on is not None:
             hashes = training_hashes([r["id"] for r in trained_on], [r["text"] for r in trained_on])
             table = pa.table(dict(zip(("id", "text"), hashes, strict=True)))
@@ -124,7 +128,7 @@ def failed(verdict):
 
 
 def test_a_better_candidate_is_let_through_and_the_metrics_say_why(run, split, arms, shown):
-    verdict = judge.fn(run, split, arms, NONE, POLICY)
+    verdict = judge.fn(run, split, arms, NONE, POLICY, TUNED)
 
     assert verdict.decision == "promote", verdict.reasons
     metrics = storage.read_json(run.directory / "metrics.json")
@@ -140,7 +144,7 @@ def test_a_better_candidate_is_let_through_and_the_metrics_say_why(run, split, a
 
 
 def test_the_gate_itself_says_nothing_was_done(run, split, arms):
-    judge.fn(run, split, arms, NONE, POLICY)
+    judge.fn(run, split, arms, NONE, POLICY, TUNED)
 
     assert not (run.directory / "verdict.json").exists()
 
@@ -148,7 +152,7 @@ def test_the_gate_itself_says_nothing_was_done(run, split, arms):
 def test_the_champion_is_judged_on_the_labels_it_knows(run, split, arms, arm):
     champion = arm("champion", labels=("a", "b"), trained_on=rows("train", COUNT))
     handle = ChampionHandle(state="scored", version=1, arms=(champion,))
-    verdict = judge.fn(run, split, arms, handle, POLICY)
+    verdict = judge.fn(run, split, arms, handle, POLICY, TUNED)
 
     metrics = storage.read_json(run.directory / "metrics.json")
     assert metrics["arms"]["champion"]["per_label"]["f1"][2] == 0.0
@@ -159,7 +163,7 @@ def test_the_champion_is_judged_on_the_labels_it_knows(run, split, arms, arm):
 
 def test_a_champion_that_cannot_be_read_blocks_with_its_reason(run, split, arms):
     handle = ChampionHandle(state="unreadable", version=3, error="weights.bin: torn")
-    verdict = judge.fn(run, split, arms, handle, POLICY)
+    verdict = judge.fn(run, split, arms, handle, POLICY, TUNED)
 
     assert verdict.decision == "block"
     assert "champion_known" in failed(verdict)
@@ -172,7 +176,7 @@ def test_a_candidate_that_has_seen_a_test_text_blocks(run, split, arm):
         arm("linear"), arm("bce", trained_on=rows("train", COUNT)),
         arm("candidate", trained_on=leaky),
     )  # fmt: skip
-    verdict = judge.fn(run, split, arms, NONE, POLICY)
+    verdict = judge.fn(run, split, arms, NONE, POLICY, TUNED)
 
     assert verdict.decision == "block"
     assert failed(verdict) == {"no_leaks"}
@@ -180,7 +184,7 @@ def test_a_candidate_that_has_seen_a_test_text_blocks(run, split, arm):
 
 def test_an_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms):
     (arms[2].directory / TRAINING_IDS).write_bytes(b"torn")
-    verdict = judge.fn(run, split, arms, NONE, POLICY)
+    verdict = judge.fn(run, split, arms, NONE, POLICY, TUNED)
 
     assert failed(verdict) == {"no_leaks"}
 
@@ -188,8 +192,8 @@ def test_an_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms):
 def test_what_was_not_chosen_is_measured_and_has_no_part_in_the_verdict(run, split, arms, arm):
     """It is better than the candidate, and has learned from the test set."""
     other = arm("candidate-asl", quality=1.0, trained_on=rows("test", COUNT))
-    without = judge.fn(run, split, arms, NONE, POLICY)
-    verdict = judge.fn(run, split, (*arms[:2], other, arms[2]), NONE, POLICY)
+    without = judge.fn(run, split, arms, NONE, POLICY, TUNED)
+    verdict = judge.fn(run, split, (*arms[:2], other, arms[2]), NONE, POLICY, TUNED)
 
     assert verdict == without
     assert verdict.decision == "promote", verdict.reasons
@@ -198,15 +202,33 @@ def test_what_was_not_chosen_is_measured_and_has_no_part_in_the_verdict(run, spl
     assert metrics["arms"]["candidate-asl"]["overall"]["micro_f1"] == 1.0
 
 
+def test_the_ladder_leads_from_plain_bce_over_the_sums_to_the_candidate(run, split, arms, arm):
+    encoder = arm("candidate-db", quality=0.6)
+    assert judge.fn(run, split, arms, NONE, POLICY, TUNED).ladder == ()
+    steps = arms[-1].directory / LADDER
+    for name in ("linear", "names"):
+        (steps / name).mkdir(parents=True)
+        for part in ("validation", "test"):
+            shutil.copy(encoder.directory / f"{part}.parquet", steps / name / f"{part}.parquet")
+    listed = [{"key": name, "name": name, "sources": []} for name in ("linear", "names")]
+    storage.write_json(steps / STEPS, listed)
+    verdict = judge.fn(run, split, (*arms[:2], encoder, arms[2]), NONE, POLICY, TUNED)
+
+    assert [step.key for step in verdict.ladder] == [
+        "bce_half", "bce", "encoder", "linear", "names", "candidate"
+    ]  # fmt: skip
+    assert verdict.ladder[-1].name == "learning over all cells"
+
+
 @pytest.mark.parametrize("said", [None, []])
 def test_a_linear_arm_that_does_not_say_what_it_learned_from_blocks(run, split, arms, said):
     write_arm(arms[0].directory, learned_from=said)
-    assert failed(judge.fn(run, split, arms, NONE, POLICY)) == {"no_leaks"}
+    assert failed(judge.fn(run, split, arms, NONE, POLICY, TUNED)) == {"no_leaks"}
 
 
 def test_a_repeated_task_is_one_look_and_another_run_is_two(run, split, arms):
     looks = [
-        judge.fn(handle, split, arms, NONE, POLICY).looks
+        judge.fn(handle, split, arms, NONE, POLICY, TUNED).looks
         for handle in (run, run, run.model_copy(update={"id": "r2"}))
     ]
 
@@ -248,7 +270,7 @@ def carry_out(run, split, arms, verdict):
 
 def test_a_promotion_is_checked_in_a_fresh_process_first(run, split, arms, publishing):
     asked, _ = publishing
-    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY))
+    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY, TUNED))
 
     assert verdict.decision == "promote"
     assert asked["published"]["by"] == "test"
@@ -262,7 +284,7 @@ def test_a_promotion_is_checked_in_a_fresh_process_first(run, split, arms, publi
 
 def test_the_longest_texts_are_among_those_served(run, split, arms, publishing):
     asked, _ = publishing
-    carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY))
+    carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY, TUNED))
     every = sorted((one["text"] for one in rows("test", COUNT)), key=len, reverse=True)
 
     assert {len(text) for text in asked["texts"][:4]} == {len(every[0])}
@@ -271,7 +293,7 @@ def test_the_longest_texts_are_among_those_served(run, split, arms, publishing):
 def test_a_bundle_that_serves_something_else_stays_out(run, split, arms, publishing):
     asked, served = publishing
     served["check"] = ServeCheck(passed=False, largest_difference=0.3, n=8, detail="0.3 apart")
-    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY))
+    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY, TUNED))
 
     assert verdict.decision == "block"
     assert "0.3 apart" in verdict.reasons[0]
@@ -282,7 +304,7 @@ def test_a_bundle_that_serves_something_else_stays_out(run, split, arms, publish
 def test_other_thresholds_than_were_evaluated_stay_out(run, split, arms, publishing, monkeypatch):
     asked, _ = publishing
     monkeypatch.setattr(Info, "thresholds", (0.5, 0.5, 0.4))
-    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY))
+    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY, TUNED))
 
     assert failed(verdict) == {"thresholds_as_evaluated"}
     assert "published" not in asked
@@ -291,7 +313,7 @@ def test_other_thresholds_than_were_evaluated_stay_out(run, split, arms, publish
 def test_a_champion_that_changed_meanwhile_makes_it_a_block(run, split, arms, publishing):
     _, served = publishing
     served["refuse"] = tasks.publish.StaleChampionError("the champion is now version 9")
-    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY))
+    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, POLICY, TUNED))
 
     assert failed(verdict) == {"champion_unchanged"}
     assert "version 9" in storage.read_json(run.directory / "verdict.json")["reasons"][0]
@@ -302,7 +324,7 @@ def test_a_run_that_could_not_publish_leaves_no_verdict_that_says_it_did(
 ):
     _, served = publishing
     served["refuse"] = StoreError("the registry is down")
-    passing = judge.fn(run, split, arms, NONE, POLICY)
+    passing = judge.fn(run, split, arms, NONE, POLICY, TUNED)
 
     with pytest.raises(StoreError, match="down"):
         carry_out(run, split, arms, passing)
@@ -312,7 +334,7 @@ def test_a_run_that_could_not_publish_leaves_no_verdict_that_says_it_did(
 def test_a_block_is_written_down_and_nothing_else_happens(run, split, arms, publishing, shown):
     asked, _ = publishing
     policy = POLICY.model_copy(update={"floors": {"micro_f1": 0.999}})
-    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, policy))
+    verdict = carry_out(run, split, arms, judge.fn(run, split, arms, NONE, policy, TUNED))
 
     assert verdict.decision == "block"
     assert asked == {}
@@ -322,7 +344,7 @@ def test_a_block_is_written_down_and_nothing_else_happens(run, split, arms, publ
 
 
 def test_a_candidate_without_a_bundle_cannot_be_published(run, split, arms, publishing):
-    passing = judge.fn(run, split, arms, NONE, POLICY)
+    passing = judge.fn(run, split, arms, NONE, POLICY, TUNED)
     bare = (*arms[:2], arms[2].model_copy(update={"bundle": None}))
 
     with pytest.raises(StoreError, match="no bundle"):
@@ -331,7 +353,7 @@ def test_a_candidate_without_a_bundle_cannot_be_published(run, split, arms, publ
 
 def test_the_linear_arm_is_checked_against_all_that_it_learned_from(run, split, arms):
     write_arm(arms[0].directory, learned_from=["train", "test"])
-    verdict = judge.fn(run, split, arms, NONE, POLICY)
+    verdict = judge.fn(run, split, arms, NONE, POLICY, TUNED)
 
     leaking = [rule for rule in verdict.failed if "leak" in rule.name or "test_" in rule.name]
     assert leaking
