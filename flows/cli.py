@@ -200,6 +200,11 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="predictions: .parquet, .csv or .jsonl (default: beside the data)",
     )
     parser.add_argument("--name", help="the model's name (default: the only one in the store)")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say for each label which words, similar texts and sources support it",
+    )
     _add_store(parser)
     _add_set(parser)
 

@@ -218,6 +218,11 @@ class PredictConfig(Settings):
         ge=1,
         description="Texts that are labelled and kept at a time: what is lost when it is killed.",
     )
+    explain: bool = Field(
+        False,
+        description="Give for each label the words, similar annotated texts and sources of "
+        "evidence that support it.",
+    )
     runner: RunnerSettings = RunnerSettings()
 
     @property

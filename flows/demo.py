@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from flows.cli import EXIT_BLOCKED, EXIT_PROMOTED
 from flows.config import DataSource, RetrainConfig
@@ -15,6 +18,10 @@ from flows.console import run_retrain
 from longtail import storage
 from longtail.config import PublishSettings
 from longtail.debian import read_packages, sample
+from longtail.examples import SOURCE_WORDS
+
+if TYPE_CHECKING:
+    from longtail.models.explanation import Explanation
 
 NAME = "debian"
 SAMPLE_TEXTS = 12_000
@@ -59,26 +66,81 @@ def demo_config(export: Path, store: Path, run: Path) -> RetrainConfig:
 
 def _suggest(console: Console, untagged: pa.Table, store: Path, run: Path) -> None:
     """Tags for packages without any, from the champion, else from the candidate."""
-    from longtail.bundle import read_info
-    from longtail.scoring import score_bundle
+    from longtail.bundle import load_bundle
+    from longtail.models.explanation import score_and_explain
     from tasks.publishing import open_promotions
 
     promotions = open_promotions(PublishSettings(), store, NAME)
     champion = promotions.champion()
     if champion is None:
-        bundle, model = run / "arms" / "candidate" / "bundle", "the blocked candidate: none is live"
+        path, model = run / "arms" / "candidate" / "bundle", "the blocked candidate: none is live"
     else:
         kept = store / NAME / "bundles" / f"version-{champion.number}"
-        bundle = promotions.registry.download(champion, kept)
+        path = promotions.registry.download(champion, kept)
         model = f"the champion, version {champion.number}"
-    info = read_info(bundle)
-    scores = score_bundle(bundle, untagged["text"].to_pylist())
-    table = Table(title=f"Suggested tags for packages nobody has tagged yet, by {model}")
-    table.add_column("package")
-    table.add_column("what it is")
-    table.add_column("suggested tags (probability)")
-    for row, package in enumerate(untagged.to_pylist()):
-        given = [j for j in np.argsort(-scores[row]) if scores[row, j] > info.thresholds[j]]
-        tags = [f"{info.labels[j]} ({scores[row, j]:.2f})" for j in given[:SUGGESTED_TAGS]]
-        table.add_row(package["id"], package["text"].split("\n")[0], "\n".join(tags) or "–")
-    console.print(table)
+    bundle = load_bundle(path)
+    scores, explained = score_and_explain(bundle, untagged["text"].to_pylist())
+    suggestions = [
+        Suggestions.of(package, dict(zip(bundle.info.labels, row.tolist(), strict=True)), why)
+        for package, row, why in zip(untagged.to_pylist(), scores, explained, strict=True)
+    ]
+    console.print(suggestions_table(model, suggestions))
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What is suggested for a package.
+
+    Attributes:
+        package: its name.
+        about: what it is.
+        tags: suggested tags with their probability, the strongest first.
+        why: what supports the strongest.
+    """
+
+    package: str
+    about: str
+    tags: tuple[tuple[str, float], ...]
+    why: Explanation | None
+
+    @classmethod
+    def of(
+        cls, package: Mapping[str, Any], scores: Mapping[str, float], explained: list[Explanation]
+    ) -> Suggestions:
+        """From a package, the probability of every tag and explanations of the suggested ones."""
+        best = sorted(explained, key=lambda one: -scores[one.label])
+        return cls(
+            package=package["id"],
+            about=package["text"].split("\n")[0],
+            tags=tuple((one.label, scores[one.label]) for one in best[:SUGGESTED_TAGS]),
+            why=best[0] if best else None,
+        )
+
+
+def suggestions_table(model: str, suggestions: Sequence[Suggestions]) -> Table:
+    """A row per package: one column, so that no word is cut where a terminal has 80."""
+    table = Table(
+        title=f"Suggested tags for packages nobody has tagged yet, by {model}", show_lines=True
+    )
+    table.add_column("package, suggested tags (probability), and what supports the first")
+    for one in suggestions:
+        tags = ", ".join(f"{tag} ({probability:.2f})" for tag, probability in one.tags)
+        lines = [Text.assemble((one.package, "bold"), f": {one.about}"), Text(tags or "–")]
+        if one.why is not None:
+            lines.append(Text(_why(one.why), style="dim"))
+        table.add_row(Group(*lines))
+    return table
+
+
+def _why(explanation: Explanation) -> str:
+    parts = []
+    if explanation.words:
+        words = ", ".join(f'"{word.term}"' for word in explanation.words)
+        parts.append(f"words: {words}")
+    if explanation.similar:
+        near = explanation.similar[0]
+        parts.append(f"most similar: {near.id} ({near.similarity:.2f})")
+    if not parts:
+        names = (SOURCE_WORDS.get(share.source, share.source) for share in explanation.sources)
+        parts.append(f"by: {', '.join(names)}")
+    return f"{explanation.label} – {'; '.join(parts)}"

@@ -41,6 +41,7 @@ def predict(arguments: argparse.Namespace) -> int:
         "name": arguments.name,
         "store": arguments.store,
         "out": arguments.out,
+        "explain": arguments.explain or None,
     }
     return run_predict(load_config(None, arguments.set, given, PredictConfig))
 

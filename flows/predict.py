@@ -34,7 +34,7 @@ def predict(config: PredictConfig) -> PredictionHandle:
     config = located(config)
     parts = prepare_predictions(
         config.name or only_model(store), store, str(config.data.path), config.data, out,
-        config.publish, config.part_texts,
+        config.publish, config.part_texts, explain=config.explain,
     )  # fmt: skip
     calls = [(parts, part) for part in parts.missing()]
     for outcome in run_each(config.runner, score_part, calls):

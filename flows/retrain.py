@@ -19,6 +19,7 @@ from tasks.audit import audit_dataset, note_failure
 from tasks.champion import repair_registry, score_champion
 from tasks.combine import combine_evidence
 from tasks.decisions import asks, waiting_alike
+from tasks.examples import explain_examples, note_no_examples
 from tasks.gate import judge
 from tasks.handles import ArmHandle, DatasetHandle, RunHandle, SplitHandle
 from tasks.housekeeping import keep_house
@@ -69,6 +70,7 @@ def retrain(config: RetrainConfig) -> State[Any]:
     arms = _trained_arms(run, split, dataset, config)
     champion = score_champion(run, split, config.publish)
     verdict = judge(run, split, arms, champion, config.gate, config.thresholds)
+    _explain(run, split, arms[-1])
     if asks(verdict, config.approval):
         verdict = check_candidate(run, split, arms[-1], verdict, config.publish)
     if asks(verdict, config.approval):
@@ -112,6 +114,13 @@ def _audit(run: RunHandle, dataset: DatasetHandle, config: RetrainConfig) -> Non
     state = audit_dataset(run, dataset, config.data, config.audit, return_state=True)
     if state.is_failed():
         note_failure(run, f"{state.message}")
+
+
+def _explain(run: RunHandle, split: SplitHandle, candidate: ArmHandle) -> None:
+    """Explain a few suggestions for the report, which says what went wrong with it."""
+    state = explain_examples(run, split, candidate, return_state=True)
+    if state.is_failed():
+        note_no_examples(run, f"{state.message}")
 
 
 def _trained_arms(

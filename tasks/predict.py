@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,10 +20,11 @@ from prefect import task
 from data_contracts.contract import check_predictions
 from data_contracts.ingest import QuarantineError, ingest
 from longtail import storage
-from longtail.bundle import read_info
+from longtail.bundle import load_bundle, read_info
 from longtail.code_fingerprint import code_fingerprint
 from longtail.config import DataSettings, PublishSettings, Settings
 from longtail.errors import StoreError
+from longtail.models.explanation import EXPLANATIONS, as_column, score_and_explain
 from longtail.predictions import Predictions, read_predictions, write_predictions
 from longtail.scoring import score_bundle
 from longtail.thresholds import decide
@@ -49,6 +51,7 @@ class PredictionParts(Settings):
         directory: of the parts; every worker has to reach it, and the bundle, under these paths.
         bundle: the champion's.
         count: number of parts.
+        explain: whether the labels are explained.
     """
 
     out: Path
@@ -58,6 +61,7 @@ class PredictionParts(Settings):
     directory: Path
     bundle: Path
     count: int
+    explain: bool = False
 
     def texts(self, part: int) -> Path:
         """The file with ids and texts of a part."""
@@ -67,9 +71,18 @@ class PredictionParts(Settings):
         """The file with the probabilities of a part."""
         return self.directory / f"{part:05d}.scores.parquet"
 
+    def explanations(self, part: int) -> Path:
+        """The file with the explanations of a part's labels."""
+        return self.directory / f"{part:05d}.explanations.parquet"
+
     def missing(self) -> list[int]:
         """The parts that are not labelled yet."""
-        return [part for part in range(self.count) if not _readable(self.scores(part))]
+        return [part for part in range(self.count) if not self._done(part)]
+
+    def _done(self, part: int) -> bool:
+        return _readable(self.scores(part), read_predictions) and (
+            not self.explain or _readable(self.explanations(part), _read_explanations)
+        )
 
 
 @task(name="check texts", task_run_name="check texts")
@@ -81,8 +94,20 @@ def prepare_predictions(
     out: Path,
     settings: PublishSettings,
     part_texts: int,
+    *,
+    explain: bool = False,
 ) -> PredictionParts:
     """Check the contract of every row, fetch the champion and cut the texts into parts.
+
+    Args:
+        name: of the model.
+        store: where its champion is found.
+        path: the texts' file or URL.
+        reading: how it is read.
+        out: what will be written.
+        settings: of the registry.
+        part_texts: texts in a part.
+        explain: whether the labels are to be explained.
 
     Raises:
         ConfigError: ``out`` has an extension that is not known.
@@ -102,8 +127,8 @@ def prepare_predictions(
     starts = range(0, table.num_rows, part_texts) or range(1)
     parts = PredictionParts(
         out=out.resolve(), quarantine=quarantine, quarantined=quarantined, version=version.number,
-        directory=_directory(out.resolve(), table, bundle, part_texts), bundle=bundle.resolve(),
-        count=len(starts),
+        directory=_directory(out.resolve(), table, bundle, part_texts, explain=explain),
+        bundle=bundle.resolve(), count=len(starts), explain=explain,
     )  # fmt: skip
     for part, start in enumerate(starts):
         storage.write_parquet(parts.texts(part), table.slice(start, part_texts))
@@ -117,7 +142,13 @@ def prepare_predictions(
 def score_part(parts: PredictionParts, part: int) -> None:
     """Label one part; its file appears when it is whole."""
     table = storage.read_parquet(parts.texts(part))
-    scores = score_bundle(parts.bundle, table["text"].to_pylist())
+    texts = table["text"].to_pylist()
+    if parts.explain:
+        scores, found = score_and_explain(load_bundle(parts.bundle), texts)
+        explained = pa.table({"explanations": as_column(found)})
+        storage.write_parquet(parts.explanations(part), explained)
+    else:
+        scores = score_bundle(parts.bundle, texts)
     ids = tuple(table["id"].to_pylist())
     write_predictions(
         parts.scores(part), Predictions(ids, read_info(parts.bundle).labels, scores)
@@ -139,7 +170,7 @@ def write_parts(parts: PredictionParts) -> PredictionHandle:
     ]
     check_predictions(Predictions(ids, info.labels, scores), asked).require()
     decided = decide(scores, np.array(info.thresholds))
-    writer(parts.out)(parts.out, ids, scores, decided, info)
+    writer(parts.out)(parts.out, ids, scores, decided, info, _explanations(parts))
     for left in parts.out.parent.iterdir():
         if left.name.startswith(_prefix(parts.out)):
             shutil.rmtree(left, ignore_errors=True)
@@ -169,11 +200,23 @@ def _read(path: str, reading: DataSettings, out: Path) -> tuple[pa.Table, Path |
     return table, target if quarantined else None, quarantined
 
 
-def _directory(out: Path, table: pa.Table, bundle: Path, part_texts: int) -> Path:
-    """Named after all that the parts depend on: texts, model, code and size."""
+def _explanations(parts: PredictionParts) -> pa.ChunkedArray | None:
+    if not parts.explain:
+        return None
+    done = [_read_explanations(parts.explanations(part)) for part in range(parts.count)]
+    return pa.chunked_array([chunk for column in done for chunk in column.chunks], EXPLANATIONS)
+
+
+def _read_explanations(path: Path) -> pa.ChunkedArray:
+    return storage.read_parquet(path, ["explanations"])["explanations"]
+
+
+def _directory(out: Path, table: pa.Table, bundle: Path, part_texts: int, *, explain: bool) -> Path:
+    """Named after all that the parts depend on: texts, model, code, size, and what is asked."""
     made_of: list[Any] = [table["id"].to_pylist(), table["text"].to_pylist()]
     made_of += [storage.read_json(bundle / storage.MANIFEST)["files"], part_texts]
-    key = storage.fingerprint(*made_of, code_fingerprint("longtail.scoring"))
+    code = "longtail.models.explanation" if explain else "longtail.scoring"
+    key = storage.fingerprint(*made_of, explain, code_fingerprint(code))
     return out.with_name(f"{_prefix(out)}{key[:12]}")
 
 
@@ -181,11 +224,11 @@ def _prefix(out: Path) -> str:
     return f".{out.name}.parts-"
 
 
-def _readable(path: Path) -> bool:
+def _readable(path: Path, read: Callable[[Path], object]) -> bool:
     if not path.is_file():
         return False
     try:
-        read_predictions(path)
+        read(path)
     except StoreError as error:
         logger.warning("%s; this part is labelled again", error)
         return False

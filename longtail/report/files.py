@@ -13,6 +13,7 @@ from typing import Any
 from longtail import storage
 from longtail.audit import AUDIT, AUDIT_FAILED
 from longtail.errors import StoreError
+from longtail.examples import EXAMPLES
 
 PENDING = "pending.json"  # a verdict that waits for a person, until verdict.json is there
 ARM_ORDER = ("linear", "bce", "matched", "candidate", "champion", "best_champion")
@@ -49,6 +50,7 @@ class RunFiles:
         date: when the run began, UTC; where no file says, when the verdict was written.
         waits: since when and until when a person is asked; empty for a verdict that stands.
         audit_failed: why there is no audit, as a sentence; empty where nothing went wrong.
+        examples: a few explained suggestions, or why there are none.
     """
 
     directory: Path
@@ -63,6 +65,7 @@ class RunFiles:
     quarantine: Quarantine | None = None
     audit: dict[str, Any] = field(default_factory=dict)
     audit_failed: str = ""
+    examples: dict[str, Any] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -136,6 +139,7 @@ def load_run(directory: Path) -> RunFiles:
         quarantine=_quarantine(directory / "quarantine.parquet"),
         audit=_mapping(directory / AUDIT),
         audit_failed=str(_mapping(directory / AUDIT_FAILED).get("reason") or ""),
+        examples=_mapping(directory / EXAMPLES),
     )
 
 

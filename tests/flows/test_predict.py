@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.special
 
+import flows.predict
 from flows.cli import main
 from flows.config import PredictConfig
 from flows.predict import default_output, only_model, predict
@@ -17,7 +22,6 @@ from longtail import storage
 from longtail.bundle import load_bundle
 from longtail.config import PublishSettings
 from longtail.errors import ConfigError, StoreError
-from longtail.fusion import fuse
 from tasks.publishing import open_promotions
 
 pytestmark = pytest.mark.slow
@@ -81,7 +85,7 @@ def test_rows_that_cannot_be_labelled_are_set_aside(predicted):
 @pytest.mark.parametrize(
     ("texts_of", "options"), [("abd", {}), ("abcd", {"truncation": True})], ids=["short", "all"]
 )
-def test_plain_transformers_gives_the_encoder_of_a_fused_bundle(
+def test_plain_transformers_gives_the_encoder_of_a_combined_bundle(
     predicted, week_two, texts_of, options
 ):
     """Text c is longer than the model reads; the pipeline cuts texts only when it is told to."""
@@ -94,11 +98,10 @@ def test_plain_transformers_gives_the_encoder_of_a_fused_bundle(
     texts = [TEXTS[name] for name in texts_of]
     served = [{entry["label"]: entry["score"] for entry in row} for row in classify(texts)]
     alone = np.array([[row[label] for label in labels_of(table)] for row in served])
-    fused = fuse(alone, bundle.linear.decisions(texts), bundle.info.fusion_weight)
+    logits = bundle.ensemble.reader.read(texts).logits["encoder"]
 
-    assert bundle.info.fusion_weight == 0.05
-    assert fused == pytest.approx(np.array([ours[name] for name in texts_of]), abs=1e-5)
-    assert np.abs(fused - alone).max() > 1e-3
+    assert alone == pytest.approx(scipy.special.expit(logits), abs=1e-5)
+    assert np.abs(alone - [ours[name] for name in texts_of]).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -130,6 +133,133 @@ def test_the_other_formats_say_the_same(predicted, texts, week_two, kind, tmp_pa
         assert len(row["probabilities"]) == (21 if kind == "jsonl" else 5)
         for label, probability in row["probabilities"].items():
             assert probability == pytest.approx(expected[label], abs=1e-5)
+
+
+# ── explanations ─────────────────────────────────────────────────────────────────────────────
+
+
+def explaining(week, texts, out, **more):
+    given = {
+        "store": str(week.snapshot), "data": {"path": str(texts), "max_quarantined": 0.5},
+        "out": str(out), "part_texts": 2, "explain": True, **more,
+    }  # fmt: skip
+    return PredictConfig.model_validate(given)
+
+
+@pytest.fixture(scope="module")
+def plain(week_one, texts):
+    """Without explanations, at once."""
+    out = texts.with_name("plain.parquet")
+    predict(explaining(week_one, texts, out, explain=False, part_texts=100))
+    return pq.read_table(out)
+
+
+@pytest.fixture(scope="module")
+def explained(week_one, texts):
+    """The same with explanations, in parts, through the command line."""
+    out = texts.with_name("explained.parquet")
+    command = ["predict", "--data", str(texts), "--out", str(out), "--explain"]
+    more = ["--set", "data.max_quarantined=0.5", "--set", "part_texts=2"]
+    assert main([*command, "--store", str(week_one.snapshot), *more]) == 0
+    return pq.read_table(out)
+
+
+def test_every_label_that_is_given_is_explained(explained, plain, week_one):
+    memory = {
+        name
+        for part in ("train", "validation")
+        for name in pq.read_table(week_one.directory / "splits" / f"{part}.parquet")[
+            "id"
+        ].to_pylist()
+    }
+    assert explained.drop_columns("explanations").equals(plain)
+    rows = explained.to_pylist()
+    words = {word["term"] for row in rows for one in row["explanations"] for word in one["words"]}
+
+    assert any(row["labels"] for row in rows)
+    assert words
+    for row in rows:
+        text = " ".join(re.findall(r"\w+", TEXTS[row["id"]].lower()))
+        assert [one["label"] for one in row["explanations"]] == row["labels"]
+        for one in row["explanations"]:
+            assert all(word["term"] in text for word in one["words"])
+            assert {near["id"] for near in one["similar"]} <= memory
+            assert one["sources"]
+
+
+def test_without_being_asked_nothing_is_explained(plain):
+    assert plain.column_names == ["id", "labels", "probabilities"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_the_other_formats_explain_the_same(explained, texts, week_one, kind, tmp_path):
+    out = tmp_path / f"explained.{kind}"
+    predict(explaining(week_one, texts, out))
+    content = out.read_text(encoding="utf-8")
+    if kind == "jsonl":
+        found = [json.loads(line)["explanations"] for line in content.splitlines()]
+    else:
+        found = [json.loads(row["explanations"]) for row in csv.DictReader(content.splitlines())]
+
+    expected = [
+        {one.pop("label"): one for one in of_text}
+        for of_text in explained["explanations"].to_pylist()
+    ]
+    assert found == expected
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """The parts that are labelled; it is killed before part ``until``."""
+    work, dying = flows.predict.score_part, SimpleNamespace(fn=None, until=1, done=[])
+
+    def score_part(parts, part):
+        if part == dying.until:
+            raise KeyboardInterrupt
+        work(parts, part)
+        dying.done.append((part, parts.explain))
+
+    score_part.fn = work.fn
+    monkeypatch.setattr(flows.predict, "score_part", score_part)
+    return dying
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_a_run_that_was_killed_goes_on_where_it_was(
+    dying, explained, texts, week_one, explain, tmp_path
+):
+    out = tmp_path / "labelled.parquet"
+    config = explaining(week_one, texts, out, explain=explain)
+    with contextlib.suppress(KeyboardInterrupt):
+        predict(config, return_state=True)
+    assert (dying.done, out.exists()) == ([(0, explain)], False)
+
+    dying.until = -1
+    predict(config)
+    assert dying.done == [(0, explain), (1, explain)]
+    expected = explained if explain else explained.drop_columns("explanations")
+    assert pq.read_table(out).equals(expected)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_parts_without_explanations_or_with_damaged_ones_are_labelled_anew(
+    dying, explained, texts, week_one, tmp_path
+):
+    out = tmp_path / "labelled.parquet"
+    for explain in (False, True):
+        with contextlib.suppress(KeyboardInterrupt):
+            predict(explaining(week_one, texts, out, explain=explain), return_state=True)
+    assert dying.done == [(0, False), (0, True)]
+    (part,) = tmp_path.glob(".labelled.parquet.parts-*/*.explanations.parquet")
+    part.write_bytes(part.read_bytes()[:100])
+
+    dying.until = -1
+    predict(explaining(week_one, texts, out))
+    assert dying.done[2:] == [(0, True), (1, True)]
+    assert pq.read_table(out).equals(explained)
+
+
+# ── where it reads and writes ────────────────────────────────────────────────────────────────
 
 
 def test_predictions_go_beside_the_data():
