@@ -87,13 +87,13 @@ def cell_directory(
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether a cell was trained to its end and is as it was written."""
+    """Whether a cell, or a combination of cells, was made to its end and is as it was written."""
     if not directory.is_dir():
         return False
     try:
         storage.verify_directory(directory)
     except StoreError as error:
-        logger.warning("%s; this cell is trained again", error)
+        logger.warning("%s; it is made again", error)
         return False
     return True
 

@@ -47,8 +47,9 @@ def _ladder(candidate: CandidateLines, confidence: float) -> Table:
             *(gains or gain_cells(line.change, line.gain or {})),
         ])  # fmt: skip
     caption = (
-        "From BERT with BCE to the candidate, in %: mean ± standard deviation over the seeds, and "
-        f"the gain of each step over the row above it in points; {_bounds(confidence)}."
+        "From BERT with BCE to the candidate, each row adding to the row above it, in %: mean ± "
+        "standard deviation over the seeds, and the gain over the row above in points; "
+        f"{_bounds(confidence)}."
     )
     return table(caption, ["step", *MEASURES.values(), *GAINS], rows)
 

@@ -185,7 +185,7 @@ def test_a_damaged_cell_is_not_whole(tmp_path, caplog, name):
     (cell / name).unlink()
     with caplog.at_level(logging.WARNING):
         assert not is_whole(cell)
-    assert "trained again" in caplog.text
+    assert "made again" in caplog.text
 
 
 def test_what_is_not_there_is_not_whole_either(tmp_path, caplog):
