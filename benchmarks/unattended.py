@@ -48,7 +48,6 @@ PROFILE: dict[str, Any] = {
     "training": {"epochs": 1, "batch_size": 16, "max_length": 64, "learning_rate": 0.004,
                  "head_learning_rate": 0.004, "trainable_layers": "all"},
     "loss": {"name": "db"},
-    "fusion": {"weights": [0.9]},
     "gate": {"draws": 500, "min_test_texts": 50, "min_group_positives": 20, "group_margin": 1,
              "refresh_margin": 1},
     "publish": {"serve_check_texts": 4},
