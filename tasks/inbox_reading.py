@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,11 +123,9 @@ class Reader:
         if not files:
             nothing = ANNOTATIONS.empty_table()
             return self.store.preview(nothing, merge_duplicates=self.watched.merge_duplicates)
-        with (
-            tempfile.TemporaryDirectory(prefix="longtail-watch-") as scratch,
-            _gathered(files, Path(scratch) / "files") as directory,
-        ):
-            accepted, voices = _ingest(directory, self.watched.data, Path(scratch) / "read")
+        with tempfile.TemporaryDirectory(prefix="longtail-watch-") as scratch:
+            together = _gathered(files, Path(scratch) / "files")
+            accepted, voices = _ingest(together, self.watched.data, Path(scratch) / "read")
             return self.store.preview(
                 accepted, merge_duplicates=self.watched.merge_duplicates, voices=voices,
                 policy=self.watched.data.several_annotators, at_least=self.watched.data.at_least,
@@ -167,13 +164,12 @@ def _ingest(path: Path, data: DataSettings, directory: Path) -> tuple[Path, Path
     return ingested.accepted, ingested.voices
 
 
-@contextmanager
-def _gathered(files: Sequence[Path], directory: Path) -> Iterator[Path]:
+def _gathered(files: Sequence[Path], directory: Path) -> Path:
     """The files, which may lie in several batches, in one directory."""
     directory.mkdir()
     for file in files:
         (directory / file.name).symlink_to(file.resolve())
-    yield directory
+    return directory
 
 
 def _safe(landed: Landed) -> str:

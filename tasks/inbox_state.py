@@ -139,10 +139,10 @@ class WatchState(_Record):
         events = tuple(event if one.id == event.id else one for one in self.events)
         return self.model_copy(update={"events": events if known else (*events, event)})
 
-    def without_undelivered(self, batch: str) -> WatchState:
-        """The same without the events of a batch that the server does not have."""
+    def without_undelivered(self, *batches: str) -> WatchState:
+        """The same without the events of these batches that the server does not have."""
         events = tuple(
-            one for one in self.events if one.batch != batch or one.delivered is not None
+            one for one in self.events if one.batch not in batches or one.delivered is not None
         )
         return self.model_copy(update={"events": events})
 
@@ -270,8 +270,7 @@ def without_moved(model_store: Path, state: WatchState) -> WatchState:
         ", ".join(sorted(moved)), model_store / INBOX,
     )  # fmt: skip
     kept = tuple(batch for batch in state.batches if batch.name not in moved)
-    events = tuple(one for one in state.events if one.delivered or one.batch not in moved)
-    return state.model_copy(update={"batches": kept, "events": events})
+    return state.model_copy(update={"batches": kept}).without_undelivered(*moved)
 
 
 def clear_landing(model_store: Path) -> None:

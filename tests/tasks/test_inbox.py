@@ -191,13 +191,20 @@ def test_nothing_is_lost_while_the_server_is_down(desk):
     assert desk.server.sent == 1
 
 
-def test_labels_keep_the_order_in_which_they_came(desk):
+@pytest.fixture
+def overtaken(desk):
+    """Paths of two batches that label one text differently; only the later one was taken."""
     desk.write("1.jsonl", *rows("a", "b", "c"))
     desk.look()
     desk.write("2.jsonl", *rows("a", "d", "e", "f", labels=("y",)))
     desk.look(hours=1)
     first, second = (payload["path"] for payload in desk.payloads)
     desk.retrain(second)
+    return first, second
+
+
+def test_labels_keep_the_order_in_which_they_came(desk, overtaken):
+    first, _ = overtaken
     assert was_taken(desk.store, first)  # its run comes too late, and reads nothing
     for _ in range(3):
         assert desk.look(hours=48).overdue == ()
@@ -245,13 +252,8 @@ def test_a_batch_takes_files_along_where_there_are_no_links(desk, monkeypatch):
     assert DatasetStore(desk.store / "dataset").current().n_texts == 6
 
 
-def test_a_run_knows_what_a_killed_one_has_brought_before_it_could_say_so(desk):
-    desk.write("1.jsonl", *rows("a", "b", "c"))
-    desk.look()
-    desk.write("2.jsonl", *rows("a", "d", "e", "f", labels=("y",)))
-    desk.look(hours=1)
-    first, second = (payload["path"] for payload in desk.payloads)
-    desk.retrain(second)
+def test_a_run_knows_what_a_killed_one_has_brought_before_it_could_say_so(desk, overtaken):
+    first, second = overtaken
     (Path(second) / inbox_state.TAKEN).unlink()
     desk.look(hours=48)
     assert len(desk.payloads) == 2
