@@ -293,8 +293,8 @@ class LinearSettings(Settings):
     ngram_max: int = Field(2, ge=1, le=3)
     refit: bool = Field(
         True,
-        description="Fit once more on training and validation texts together, once the combination and "
-        "the thresholds have been fitted on validation.",
+        description="Fit once more on training and validation texts together, once combination and "
+        "thresholds have been fitted on validation.",
     )
     smallest_weight: float = Field(
         0.01, ge=0.0, description="Weights below it count as 0: a third of the space, no worse."
