@@ -24,8 +24,9 @@ pytestmark = pytest.mark.slow
 
 NAME = "smoke"
 SPLITS = ("train", "validation", "test")
-FIGURES = {"support", "labels-per-text", "distribution", "arms", "thresholds", "groups",
-           "label-changes", "training"}  # fmt: skip
+ARMS = ["linear", "bce", "candidate-db", "matched", "candidate"]
+FIGURES = {"support", "labels-per-text", "distribution", "arms", "thresholds", "calibration",
+           "groups", "label-changes", "training"}  # fmt: skip
 
 
 def rows_of(week, split):
@@ -76,7 +77,7 @@ def test_the_verdict_follows_from_the_metrics(week_one):
 def test_the_metrics_have_every_arm_overall_and_by_group(week_one):
     metrics = week_one.read("metrics.json")
 
-    assert list(metrics["arms"]) == ["linear", "bce", "candidate"]
+    assert list(metrics["arms"]) == ARMS
     assert metrics["candidate_loss"] == "db"
     for arm in metrics["arms"].values():
         assert {"micro_f1", "macro_f1", "micro_precision", "micro_recall", "hamming_loss",
@@ -90,7 +91,7 @@ def test_the_metrics_have_every_arm_overall_and_by_group(week_one):
 
 def test_the_metrics_are_those_of_the_probabilities_and_thresholds_on_disk(week_one):
     test = rows_of(week_one, "test")
-    for arm in ("linear", "bce", "candidate"):
+    for arm in ARMS:
         directory = week_one.directory / "arms" / arm
         scored = read_predictions(directory / "test.parquet")
         cuts = storage.read_json(directory / "arm.json")["thresholds"]["labels"]
@@ -156,7 +157,7 @@ def test_the_statistics_are_those_of_the_accepted_texts(week_one, tickets):
     assert statistics["cardinality"] == pytest.approx(sum(len(r["labels"]) for r in rows) / 400)
 
 
-@pytest.mark.parametrize("arm", ["bce", "candidate"])
+@pytest.mark.parametrize("arm", ["bce", "candidate-db", "candidate"])
 def test_a_bert_arm_leaves_a_bundle_that_was_never_touched_again(week_one, arm):
     manifest = storage.verify_directory(week_one.directory / "arms" / arm / "bundle")
 
@@ -169,6 +170,18 @@ def test_the_bundle_carries_the_thresholds_that_were_tuned(week_one):
     cuts = storage.read_json(arm / "arm.json")["thresholds"]["labels"]
 
     assert dict(zip(info["labels"], info["thresholds"], strict=True)) == pytest.approx(cuts)
+
+
+def test_the_candidate_says_what_it_is_combined_of(week_one):
+    about = week_one.read("metrics.json")["arms"]["candidate"]["combination"]
+    info = storage.read_json(week_one.directory / "arms" / "candidate" / "bundle" / "longtail.json")
+
+    assert info["sources"] == about["sources"]
+    assert set(about["validation_micro_f1"]) >= {"encoder", "bce", "linear", "neighbours"}
+    page = (week_one.directory / "report.html").read_text(encoding="utf-8")
+    assert "What the candidate combines" in page
+    # All layers of the tiny encoder are trained, so that nothing tells what a name means.
+    assert any(note.startswith("The source names is left out") for note in about["notes"])
 
 
 def test_the_configuration_is_kept_as_it_was_used(week_one):
@@ -232,7 +245,7 @@ def test_prefect_shows_the_run_as_promoted_with_its_artifacts(week_one):
 
     assert run.name == f"retrain-{NAME}"
     assert (run.state_name, str(run.state_type.value)) == ("Promoted", "COMPLETED")
-    told = {"data-account", "splits", "audit", "training-bce", "training-candidate", "arms",
+    told = {"data-account", "splits", "audit", "training-bce", "training-candidate-db", "arms",
             "groups", "verdict", "report"}  # fmt: skip
     assert mine == {f"smoke-{what}" for what in told}
 
@@ -301,12 +314,9 @@ def test_old_texts_keep_their_split_and_new_ones_are_a_cohort_of_their_own(week_
 def test_both_models_are_judged_on_the_same_test_rows(week_two):
     metrics = week_two.read("metrics.json")
     arms = week_two.directory / "arms"
-    scored = {
-        arm: read_predictions(arms / arm / "test.parquet")
-        for arm in ("linear", "bce", "candidate", "champion")
-    }
+    scored = {arm: read_predictions(arms / arm / "test.parquet") for arm in (*ARMS, "champion")}
 
-    assert list(metrics["arms"]) == ["linear", "bce", "candidate", "champion"]
+    assert list(metrics["arms"]) == [*ARMS, "champion"]
     assert len({predictions.ids for predictions in scored.values()}) == 1
     assert set(scored["champion"].ids) == ids_of(week_two, "test")
     assert metrics["arms"]["champion"]["version"] == 1
