@@ -222,7 +222,7 @@ def _arms_table(metrics: dict[str, Any]) -> Table:
     for arm, entry in metrics["arms"].items():
         name = f"{arm} ({entry['loss']})" if arm == "candidate" else arm
         if arm.startswith(CONTENDER):
-            name = f"{entry['loss']}, not chosen"
+            name = f"{entry['loss']} alone"
         cells = [_number(entry["overall"].get(key)) for _, key in _ARM_COLUMNS]
         table.add_row(name, *cells)
     return table

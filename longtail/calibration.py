@@ -88,7 +88,8 @@ def reliability_by_group(
         groups: of the L labels.
         known: bool (n, L), False where it is not known whether the label holds.
     """
-    columns = {ALL: np.arange(truth.shape[1]), **{name: groups.columns(name) for name in GROUPS}}
+    columns: dict[str, NDArray[np.int64]] = {ALL: np.arange(truth.shape[1])}
+    columns |= {name: groups.columns(name) for name in GROUPS}
     found = {}
     for name, at in columns.items():
         y, p = truth[:, at], probabilities[:, at]
