@@ -75,7 +75,7 @@ class Bench:
         if self.in_a_row == 0:
             self.desk.renew()
         if moment.kind == "trainer":  # with all arms in the cache none would be trained
-            for arm in ("bce", "candidate"):
+            for arm in ("bce", "candidate-db"):
                 shutil.rmtree(self.desk.store / "cache" / "stages" / f"train-{arm}", True)
         self.moved = self._champion() != self.reference.champion
         asked = self._begin(moment)

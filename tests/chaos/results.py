@@ -8,7 +8,7 @@ from typing import Any
 
 from longtail import storage
 
-_ARMS = ("linear", "bce", "candidate")
+_ARMS = ("linear", "bce", "candidate-db", "matched", "candidate")
 _SPLITS = ("validation", "test")
 _OF_METRICS = ("overall", "groups", "per_label")
 

@@ -19,9 +19,9 @@ from longtail.stage_cache import StageCache
 
 pytestmark = pytest.mark.slow
 
-TRAINED = ("train-linear", "train-bce", "train-candidate")
-TUNED = ("tune-linear", "tune-bce", "tune-candidate")
-CACHED = ("ingest", "split", "audit", *TRAINED, *TUNED)
+TRAINED = ("train-linear", "train-bce", "train-candidate-db")
+TUNED = ("tune-linear", "tune-bce", "tune-candidate-db", "tune-matched", "tune-candidate")
+CACHED = ("ingest", "split", "audit", *TRAINED, "combine", *TUNED)
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def test_a_run_with_nothing_new_ends_with_the_verdict_before_it(first, again, st
     assert champion_of(store) == (1 if first.code == 0 else None)
 
 
-def test_another_loss_trains_the_candidate_and_no_other_arm(other_loss):
+def test_another_loss_trains_its_encoder_and_no_other_arm(other_loss):
     assert all(other_loss.cached("ingest", "split", "audit", "train-linear", "train-bce"))
-    assert other_loss.cached("train-candidate") == [False]
+    assert other_loss.cached("train-candidate-asl", "combine") == [False, False]
     assert other_loss.read("metrics.json")["candidate_loss"] == "asl"
 
 
@@ -127,7 +127,7 @@ def test_what_was_taken_over_is_what_was_made(first, other_loss):
 
 
 def test_another_threshold_policy_trains_nothing_and_judges_again(other_policy):
-    assert all(other_policy.cached("ingest", "split", "audit", *TRAINED))
+    assert all(other_policy.cached("ingest", "split", "audit", *TRAINED, "combine"))
     assert not any(other_policy.cached(*TUNED))
     assert "judge" in other_policy.stages
     assert other_policy.read("metrics.json")["threshold_policy"] == "global"
@@ -141,15 +141,16 @@ def test_one_flag_runs_everything_anew(forced):
 def test_the_command_lists_and_clears_what_is_kept(forced, store, capsys):
     kept = StageCache(store / "cache" / "stages")
     stages = {entry.stage for entry in kept.entries()}
-    assert stages == set(CACHED)
+    of_another_loss = {"train-candidate-asl", "tune-candidate-asl"}
+    assert stages == {*CACHED, *of_another_loss}
 
     assert main(["cache", "list", "--store", str(store)]) == 0
     listed = capsys.readouterr().out
     assert all(stage in listed for stage in ("ingest", "split", "Activations", "Checkpoints"))
     assert main(["cache", "clear", "--stage", "split", "--store", str(store)]) == 0
-    assert {entry.stage for entry in kept.entries()} == set(CACHED) - {"split"}
+    assert {entry.stage for entry in kept.entries()} == stages - {"split"}
     assert main(["cache", "clear", "--older-than", "1", "--store", str(store)]) == 0
-    assert {entry.stage for entry in kept.entries()} == set(CACHED) - {"split"}
+    assert {entry.stage for entry in kept.entries()} == stages - {"split"}
     assert main(["cache", "clear", "--store", str(store)]) == 0
     assert kept.entries() == []
     assert (store / NAME / "last-judged.json").is_file()
