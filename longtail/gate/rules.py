@@ -82,7 +82,7 @@ def beats(comparison: Comparison, policy: GatePolicy) -> Finding:
     deviation = policy.deviation
     if deviation == 0:
         return found
-    source = "measured for" if policy.training_deviation is None else "configured for"
+    source = "the default for" if policy.training_deviation is None else "configured for"
     allowance = (
         f" The bounds allow for a deviation of {100 * deviation:.2f} pt by training again, "
         f"{source} this baseline."

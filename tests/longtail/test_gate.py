@@ -176,12 +176,12 @@ def test_a_deviation_that_is_no_number_or_too_large_blocks(deviation):
     assert not rule.passed
 
 
-def test_the_deviation_is_the_one_measured_for_the_baseline():
+def test_the_deviation_is_the_default_for_the_baseline():
     assert (policy().deviation, policy(baseline="matched").deviation) == (0.005, 0.0015)
     measured = results(decide(WIN, POLICY))["bce_micro_f1"]
     same = results(decide(WIN, policy(training_deviation=0.005)))["bce_micro_f1"]
     assert measured.value == same.value
-    assert "0.50 pt by training again, measured for this baseline" in measured.detail
+    assert "0.50 pt by training again, the default for this baseline" in measured.detail
 
 
 @pytest.mark.parametrize("deviation", [float("nan"), float("inf"), -0.1])
