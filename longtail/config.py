@@ -399,7 +399,7 @@ class GatePolicy(Settings):
         ge=0.0,
         allow_inf_nan=False,
         description="Standard deviation of the micro-F1 gain when both arms are trained again with "
-        "other seeds; it widens the bound against the baseline. Null: as measured for the "
+        "other seeds; it widens the bound against the baseline. Null: the default of the "
         f"baseline, {TRAINING_DEVIATION['bce']:g} for bce and {TRAINING_DEVIATION['matched']:g} "
         "for matched.",
     )
